@@ -1,0 +1,154 @@
+//! What a source hands over: rows of one table, and the records of the same range that are not rows.
+
+use arrow::array::RecordBatch;
+
+use crate::budget::Permit;
+use crate::error::Place;
+use crate::position::Covers;
+use crate::schema::TableSchema;
+
+/// The rows of one table, in the table's own schema (the one `prepare` settled), or changes to it.
+#[derive(Debug, Clone)]
+pub enum Rows {
+    /// Rows to append.
+    Plain(RecordBatch),
+    /// Changes by key.
+    Changes(Changes),
+}
+
+/// Row images with what happened to each and where it stands in the source's order.
+#[derive(Debug, Clone)]
+pub struct Changes {
+    /// New row images; for a delete, the key columns suffice and the others are null.
+    pub rows: RecordBatch,
+    /// What happened, one per row.
+    pub operations: Vec<Operation>,
+    /// The source's order key, one per row; text order is the order of the changes.
+    pub order: Vec<String>,
+}
+
+/// What happened to a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// It is new, or replaces the row of the same key.
+    Upsert,
+    /// It is gone.
+    Delete,
+}
+
+impl Rows {
+    /// How many.
+    pub fn len(&self) -> usize {
+        match self {
+            Rows::Plain(rows) => rows.num_rows(),
+            Rows::Changes(changes) => changes.rows.num_rows(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What kind of thing could not be landed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// A whole file.
+    File,
+    /// One record of a file.
+    Record,
+    /// A message of a stream.
+    Message,
+    /// A row that the destination refused.
+    Row,
+    /// An object of a bucket.
+    Object,
+}
+
+/// Something that could not be decoded or does not fit its table.
+#[derive(Debug, Clone)]
+pub struct Reject {
+    /// What it is.
+    pub unit: Unit,
+    /// The table it was meant for, where that is known.
+    pub table: Option<String>,
+    /// The source's own bytes.
+    pub payload: Payload,
+    /// A stable reason code (`type_mismatch` ...).
+    pub code: &'static str,
+    /// Why, in words: what was found, where, what was expected, and what to do. One or two sentences.
+    pub reason: String,
+    /// Path, line and column of its first byte.
+    pub place: Place,
+    /// The column or element path that did not fit, where there is one.
+    pub field: Option<String>,
+    /// What a replay needs to decode the payload again without its file (format, header, record path), as the source
+    /// wrote it.
+    pub decoding: Option<serde_json::Value>,
+    /// Which record of its source it is, from 0; with the file it makes a stable coordinate.
+    pub index: u64,
+}
+
+/// The bytes of a reject.
+#[derive(Debug, Clone)]
+pub enum Payload {
+    /// Held in memory.
+    Inline(Vec<u8>),
+    /// Too large to be held: a file that the destination copies beside its dead letters. Offset and length name the
+    /// part of it that is the payload.
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// First byte.
+        offset: u64,
+        /// Number of bytes.
+        length: u64,
+        /// Whether the file is a temporary one, to be removed once copied.
+        temporary: bool,
+    },
+}
+
+/// Rows of one table and the rejects found among them.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The table.
+    pub table: String,
+    /// The rows that fit.
+    pub rows: Rows,
+    /// The records of the same range that do not.
+    pub rejects: Vec<Reject>,
+}
+
+/// A piece of a source, cut out but not yet decoded: whole records in the source's order.
+///
+/// Cutting is cheap and runs in one place; decoding is the costly part and runs on any lane. `decode` is called once.
+pub struct Chunk {
+    /// Bytes of input, for progress.
+    pub bytes: u64,
+    /// Decodes it.
+    pub decode: Box<dyn FnOnce() -> crate::Result<Vec<Batch>> + Send>,
+    /// What everything up to and including this chunk covers. A commit ends only behind a chunk that says so.
+    pub covers: Option<Covers>,
+    /// The share of the run's memory it holds; given back when its batches have been staged.
+    pub permit: Option<Permit>,
+}
+
+/// One thing in the ordered flow of a source.
+pub enum Item {
+    /// Records.
+    Chunk(Chunk),
+    /// From here on the table has these columns.
+    SchemaChange {
+        /// The table.
+        table: String,
+        /// Its columns from here on.
+        schema: TableSchema,
+    },
+    /// The table was emptied at the source.
+    Truncate {
+        /// The table.
+        table: String,
+    },
+}

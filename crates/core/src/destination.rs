@@ -1,0 +1,135 @@
+//! The contract of a destination.
+//!
+//! A destination keeps tables and a mark in each: the number of the last commit that is visible in it.
+//!
+//! - `stage` MUST leave nothing visible, because what was never journalled must never show. It MUST be durable when it
+//!   returns (files and their folders synced), because the journal will name it. It may be repeated, run in parallel and on
+//!   another machine; each call writes under its attempt, so that `sweep` finds it.
+//! - A committable MUST be enough to publish without the process that staged it.
+//! - `publish` MUST make all committables of one table visible in one step together with the mark N, and MUST change
+//!   nothing if the mark is N or more already: it is repeated after crashes, by two workers at once, after newer commits
+//!   and after compaction. An unknown outcome MUST be settled by reading the destination, never by assuming.
+//! - `publish` MUST call the fence right before each write that makes something visible, because a worker that lost its
+//!   lease may wake up at any time.
+//! - `sweep` MUST remove only what the named attempts staged, and nothing that a table names.
+//! - `prepare` with [`Mode::DryRun`] MUST change nothing. It never touches anything else of an existing table.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+use crate::Result;
+use crate::batch::{Payload, Rows};
+use crate::commit::{Application, AttemptId, CommitNumber, Committable, Contract, Published, WriteDisposition};
+use crate::schema::TableSchema;
+
+/// The mark of one table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TableMark {
+    /// Whether the table exists.
+    pub exists: bool,
+    /// The last commit of this application in it.
+    pub last: Option<CommitNumber>,
+    /// Marks of other ledgers of Longshore in it.
+    pub others: Vec<Application>,
+}
+
+/// What a pipeline wants a table to be like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaChange {
+    /// The table.
+    pub table: String,
+    /// The columns that the records have.
+    pub wanted: TableSchema,
+    /// What may happen to an existing table.
+    pub contract: Contract,
+    /// Whether the rows that are there stay.
+    pub disposition: WriteDisposition,
+    /// The column to partition a new table by.
+    pub partition_by: Option<String>,
+}
+
+/// Whether `prepare` only says what it would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Says it.
+    DryRun,
+    /// Does it.
+    Apply,
+}
+
+/// What `prepare` did, or would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The table's columns afterwards: what rows are to be decoded into. A column that exists keeps its type, whatever the
+    /// records have.
+    pub schema: TableSchema,
+    /// Whether the table existed before.
+    pub existed: bool,
+    /// The changes in words: `create table orders (7 columns)`, `add column Fax STRING`.
+    pub changes: Vec<String>,
+}
+
+/// What `publish` needs to know.
+pub struct Publication<'a> {
+    /// Who writes.
+    pub application: &'a Application,
+    /// The commit.
+    pub n: CommitNumber,
+    /// The commit's random token.
+    pub token: &'a str,
+    /// The table.
+    pub table: &'a str,
+    /// Everything staged for the table, in order.
+    pub committables: &'a [Committable],
+    /// What the commit covers, for people who read the destination's log.
+    pub note: serde_json::Value,
+    /// Asked right before each write that makes something visible.
+    pub fence: &'a dyn Fence,
+}
+
+/// Says whether this worker may still publish.
+#[async_trait]
+pub trait Fence: Send + Sync {
+    /// Fails with `lease_lost` if another worker has taken over.
+    async fn check(&self) -> Result<()>;
+}
+
+/// What is staged: rows in the table's columns as `prepare` settled them.
+pub type Batches = BoxStream<'static, Result<Rows>>;
+
+/// Writes one dataset of one system. Object-safe; see the module for what MUST hold.
+#[async_trait]
+pub trait Destination: Send + Sync {
+    /// The marks of these tables. A table that does not exist comes back as [`TableMark::default`].
+    async fn open(&self, application: &Application, tables: &[String]) -> Result<BTreeMap<String, TableMark>>;
+
+    /// Makes the table ready for rows: creates it, adds columns. Repeating it changes nothing.
+    async fn prepare(&self, change: &SchemaChange, mode: Mode) -> Result<Plan>;
+
+    /// Keeps rows where they are durable and not visible. With `Truncate`, a committable comes back even without rows.
+    async fn stage(
+        &self,
+        attempt: &AttemptId,
+        table: &str,
+        schema: &TableSchema,
+        disposition: WriteDisposition,
+        batches: Batches,
+    ) -> Result<Committable>;
+
+    /// Makes everything staged for one table of one commit visible.
+    async fn publish(&self, publication: Publication<'_>) -> Result<Published>;
+
+    /// Removes what attempts staged that are dead. Returns the bytes freed.
+    async fn sweep(&self, attempts: &[AttemptId]) -> Result<u64>;
+
+    /// Keeps a dead letter's payload that is too large for a table, beside the tables, under this attempt. Durable on
+    /// return. Returns its address and BLAKE3 digest, hex. Repeating it with the same id replaces it.
+    async fn keep_payload(&self, attempt: &AttemptId, id: &str, payload: &Payload) -> Result<(String, String)>;
+
+    /// Lets go of it, after finishing what runs in the background (checkpoints).
+    async fn close(&self) -> Result<()> {
+        Ok(())
+    }
+}

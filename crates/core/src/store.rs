@@ -1,0 +1,252 @@
+//! The contract of the store: the truth about runs and commits.
+//!
+//! - `journal` MUST check everything and write everything in one transaction: attempts alive, epoch current, positions equal
+//!   to each delta's `from`, ids free. If any check fails nothing changes. Otherwise two workers could land one record twice.
+//! - `journal` with a token that it has seen MUST answer with the entry it wrote then, because the answer of the first
+//!   call may have been lost.
+//! - Positions MUST move in `journal` only, and never back: `complete` is late or repeated at times.
+//! - A number MUST never be given twice in a pipeline.
+//! - `doom_attempts` MUST make the attempts dead before anybody deletes their files, so that a stager which wakes up later is
+//!   refused by `journal` instead of naming files that are gone.
+//! - Every write MUST be durable before its call returns.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::Result;
+use crate::commit::{
+    Application, AttemptId, CommitNumber, Committable, Completion, DeadLetterKey, DeadLetterState, Draft, Entry, Landing, Receipt,
+};
+use crate::event::{RunEvent, Status};
+use crate::position::{Partition, Position};
+
+/// What the store knows of a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PipelineState {
+    /// Its identity in destinations.
+    pub application: Application,
+    /// The last number given.
+    pub last: CommitNumber,
+    /// Entries that are not acknowledged yet, in order of N.
+    pub open: Vec<Entry>,
+    /// The last commit published to each table, by its receipts.
+    pub published: BTreeMap<String, CommitNumber>,
+}
+
+/// The journal of commits.
+#[async_trait]
+pub trait Journal: Send + Sync {
+    /// The state of a pipeline, which is created if it is new.
+    async fn pipeline(&self, name: &str) -> Result<PipelineState>;
+
+    /// The names of all pipelines.
+    async fn pipelines(&self) -> Result<Vec<String>>;
+
+    /// Step 2. Errors that change nothing: `lease_lost`, `attempt_dead`, `delta_refused`.
+    async fn journal(&self, draft: Draft) -> Result<Entry>;
+
+    /// Replaces the committables and dead letters of an entry that is not complete, if its amendment number is still
+    /// `amendment`; returns the entry as it then is. Fails with `delta_refused` if somebody else amended it first.
+    async fn amend(
+        &self,
+        pipeline: &str,
+        n: CommitNumber,
+        epoch: i64,
+        amendment: i64,
+        committables: Vec<Committable>,
+        dead_letters: Vec<DeadLetterKey>,
+    ) -> Result<Entry>;
+
+    /// Step 4: receipts, file ledger, dead-letter index, in one transaction. Late or repeated it changes nothing.
+    async fn complete(&self, completion: Completion) -> Result<()>;
+
+    /// Step 5 is done.
+    async fn acknowledged(&self, pipeline: &str, n: CommitNumber) -> Result<()>;
+
+    /// The position of a partition, `None` at its start.
+    async fn position(&self, pipeline: &str, partition: &Partition) -> Result<Option<Position>>;
+
+    /// Receipts, newest first; of one run if given.
+    async fn receipts(&self, run: Option<&str>, limit: usize) -> Result<Vec<Receipt>>;
+
+    /// Repair: makes the store take `n` for the last number given and for what `table` holds, as the destination says. Numbers
+    /// never go back.
+    async fn adopt_mark(&self, pipeline: &str, table: &str, n: CommitNumber) -> Result<()>;
+
+    /// Repair: forgets that anything was published to `table` (it was deleted on purpose), its file-ledger lines included.
+    async fn forget_table(&self, pipeline: &str, table: &str) -> Result<()>;
+}
+
+/// Attempts at staging.
+#[async_trait]
+pub trait Attempts: Send + Sync {
+    /// Registers a new attempt of this pipeline, alive. Fails with `lease_lost` if the epoch is not current.
+    async fn begin_attempt(&self, pipeline: &str, epoch: i64) -> Result<AttemptId>;
+
+    /// Marks every attempt of this pipeline dead that is not journalled and began under an older epoch than `epoch`, and these
+    /// `given_up` ones; returns all dead ones that were not swept yet.
+    async fn doom_attempts(&self, pipeline: &str, epoch: i64, given_up: &[AttemptId]) -> Result<Vec<AttemptId>>;
+
+    /// Their files are gone.
+    async fn swept(&self, attempts: &[AttemptId]) -> Result<()>;
+}
+
+/// What the file ledger knows.
+#[async_trait]
+pub trait FileLedger: Send + Sync {
+    /// The latest landing of this file in each table of this pipeline, [`Landing::WHOLE`] included.
+    async fn landings(&self, pipeline: &str, address: &str) -> Result<Vec<Landing>>;
+
+    /// A landing of these bytes at another address, for a warning.
+    async fn same_bytes(&self, pipeline: &str, digest: &str, address: &str) -> Result<Option<Landing>>;
+
+    /// The record paths used last in this pipeline, newest first.
+    async fn record_paths(&self, pipeline: &str) -> Result<Vec<serde_json::Value>>;
+}
+
+/// A dead letter as the index knows it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct IndexedDeadLetter {
+    /// Id, code, table, place.
+    #[serde(flatten)]
+    pub key: DeadLetterKey,
+    /// Open, replayed or dropped.
+    pub state: DeadLetterState,
+    /// The pipeline.
+    pub pipeline: String,
+    /// The commit that brought it.
+    pub n: CommitNumber,
+    /// The run that brought it.
+    pub run: String,
+    /// When.
+    pub at: chrono::DateTime<chrono::Utc>,
+}
+
+/// Which dead letters.
+#[derive(Debug, Clone, Default)]
+pub struct DeadLetterFilter {
+    /// These ids, or any.
+    pub ids: Vec<String>,
+    /// Of this pipeline, or any.
+    pub pipeline: Option<String>,
+    /// Of this run, or any.
+    pub run: Option<String>,
+    /// With this code, or any.
+    pub code: Option<String>,
+    /// In this state, or any.
+    pub state: Option<DeadLetterState>,
+    /// At most so many; 0 for all.
+    pub limit: usize,
+}
+
+/// The index of dead letters.
+#[async_trait]
+pub trait DeadLetterIndex: Send + Sync {
+    /// Those that match, oldest first.
+    async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<IndexedDeadLetter>>;
+
+    /// Marks open ones as dropped; returns how many were open.
+    async fn drop_dead_letters(&self, ids: &[String]) -> Result<u64>;
+}
+
+/// The right to publish for a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The pipeline.
+    pub pipeline: String,
+    /// Grows with each holder.
+    pub epoch: i64,
+    /// Process, host and run of the holder.
+    pub holder: String,
+}
+
+/// The answer to a wish for a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeaseAnswer {
+    /// It is ours.
+    Granted(Lease),
+    /// It is somebody's until then.
+    Held {
+        /// Process, host and run.
+        holder: String,
+        /// How long it still is valid unless renewed.
+        remaining: Duration,
+    },
+}
+
+/// Leases on pipelines.
+#[async_trait]
+pub trait Leases: Send + Sync {
+    /// Takes the lease if it is free, if it expired, or if its holder is known to be dead (its file lock is free).
+    async fn take_lease(&self, pipeline: &str, holder: &str, valid: Duration) -> Result<LeaseAnswer>;
+
+    /// Renews it. Fails with `lease_lost` if somebody took it over.
+    async fn renew_lease(&self, lease: &Lease, valid: Duration) -> Result<()>;
+
+    /// Fails with `lease_lost` if somebody took it over. Expiry alone does not lose a lease.
+    async fn check_lease(&self, lease: &Lease) -> Result<()>;
+
+    /// Frees it. Repeating it, or freeing a lost one, changes nothing.
+    async fn free_lease(&self, lease: &Lease) -> Result<()>;
+}
+
+/// A run as its events tell it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Run {
+    /// Its id; ids sort by time.
+    pub id: String,
+    /// The pipeline.
+    pub pipeline: String,
+    /// Derived from the events.
+    pub status: Status,
+    /// When it began.
+    pub started_at: chrono::DateTime<chrono::Utc>,
+    /// When it ended.
+    pub finished_at: Option<chrono::DateTime<chrono::Utc>>,
+    /// The last event's summary.
+    pub summary: Option<crate::event::Summary>,
+    /// The error of a failed run.
+    pub error: Option<String>,
+}
+
+/// A line of a run's history.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct HistoryLine {
+    /// From 1 within the run.
+    pub sequence: i64,
+    /// When.
+    pub at: chrono::DateTime<chrono::Utc>,
+    /// What.
+    #[serde(flatten)]
+    pub event: RunEvent,
+}
+
+/// The history of runs.
+#[async_trait]
+pub trait Runs: Send + Sync {
+    /// Registers a run; returns its id.
+    async fn begin_run(&self, pipeline: &str) -> Result<String>;
+
+    /// Appends events in order. An event after `Finished` is refused.
+    async fn append_events(&self, run: &str, events: &[RunEvent]) -> Result<()>;
+
+    /// Runs, newest first; of one pipeline if given.
+    async fn runs(&self, pipeline: Option<&str>, limit: usize) -> Result<Vec<Run>>;
+
+    /// A run and its history; an unambiguous beginning of the id suffices. `None` if there is none.
+    async fn run(&self, id: &str) -> Result<Option<(Run, Vec<HistoryLine>)>>;
+
+    /// Asks a run to stop.
+    async fn request_cancel(&self, run: &str) -> Result<()>;
+
+    /// Whether that was asked.
+    async fn cancel_requested(&self, run: &str) -> Result<bool>;
+}
+
+/// Everything that a run needs.
+pub trait Store: Journal + Attempts + FileLedger + DeadLetterIndex + Leases + Runs {
+    /// The id born with the store.
+    fn id(&self) -> &str;
+}
