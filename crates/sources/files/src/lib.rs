@@ -1,2 +1,5 @@
 //! Placeholder.
 pub mod config;
+pub mod cut;
+pub mod error;
+pub mod tape;
