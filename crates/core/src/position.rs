@@ -123,11 +123,7 @@ mod tests {
     use super::*;
 
     fn delta(partition: &str, from: Option<u64>, to: u64) -> Delta {
-        Delta {
-            partition: Partition(partition.into()),
-            from: from.map(Position::from_count),
-            to: Position::from_count(to),
-        }
+        Delta { partition: Partition(partition.into()), from: from.map(Position::from_count), to: Position::from_count(to) }
     }
 
     #[test]

@@ -96,9 +96,7 @@ mod tests {
             .run(&Stop::default(), || {
                 tries += 1;
                 let first = tries == 1;
-                async move {
-                    if first { Err(failing(Retry::Backoff).with_retry_after(Duration::from_secs(90))) } else { Ok(()) }
-                }
+                async move { if first { Err(failing(Retry::Backoff).with_retry_after(Duration::from_secs(90))) } else { Ok(()) } }
             })
             .await;
         assert!(result.is_ok());

@@ -200,14 +200,7 @@ impl fmt::Display for Field {
 impl Field {
     /// A nullable column.
     pub fn new(name: impl Into<String>, type_: Type) -> Self {
-        Self {
-            name: name.into(),
-            type_,
-            mode: Mode::Nullable,
-            description: None,
-            original_name: None,
-            options: Map::new(),
-        }
+        Self { name: name.into(), type_, mode: Mode::Nullable, description: None, original_name: None, options: Map::new() }
     }
 
     /// The same column with another mode.

@@ -109,9 +109,7 @@ fn type_from_arrow(data_type: &DataType) -> Result<Type, String> {
         DataType::Float16 | DataType::Float32 | DataType::Float64 => Type::Float64,
         DataType::UInt64 => Type::Numeric,
         DataType::Decimal128(precision, scale) if fits(*precision, *scale, 29, 9) => Type::Numeric,
-        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale)
-            if fits(*precision, *scale, 38, 38) =>
-        {
+        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) if fits(*precision, *scale, 38, 38) => {
             Type::BigNumeric
         }
         DataType::Boolean => Type::Bool,

@@ -1,1 +1,23 @@
-//! Placeholder.
+//! The loop: read, decode, stage, journal, publish, complete, acknowledge; and what surrounds it: the lease, recovery,
+//! the history, the plan and the repair.
+//!
+//! [`commit`] holds the function that is the product; read it first. Everything here works through the traits of
+//! [`longshore_core`] and knows no source, destination or store.
+
+pub mod commit;
+mod dead_letters;
+mod error;
+mod history;
+mod lease;
+pub mod pipeline;
+pub mod plan;
+mod recover;
+pub mod repair;
+mod run;
+mod stage;
+
+pub use error::ALL as CODES;
+pub use pipeline::{Outcome, Pipeline};
+pub use plan::{RunPlan, TablePlan, plan};
+pub use repair::{Finding, repair};
+pub use run::run;

@@ -1,0 +1,59 @@
+//! Events to the observer at once, and to the store's history behind it.
+
+use std::sync::Arc;
+
+use longshore_core::event::{Events, Observer, RunEvent};
+use longshore_core::store::Store;
+use longshore_core::{Error, Result};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Writes a run's events to the store in the background; [`History::finish`] waits until they stand there.
+pub(crate) struct History {
+    writer: JoinHandle<Result<()>>,
+    sender: mpsc::UnboundedSender<RunEvent>,
+}
+
+struct Recorder {
+    observer: Arc<dyn Observer>,
+    sender: mpsc::WeakUnboundedSender<RunEvent>,
+}
+
+impl Observer for Recorder {
+    fn event(&self, event: &RunEvent) {
+        self.observer.event(event);
+        if matches!(event, RunEvent::Progress { .. }) {
+            return;
+        }
+        // After the end of the run there is no history to write to.
+        if let Some(sender) = self.sender.upgrade() {
+            let _ = sender.send(event.clone());
+        }
+    }
+}
+
+impl History {
+    /// Starts writing the events of `run`.
+    pub(crate) fn start(store: Arc<dyn Store>, run: String, observer: Arc<dyn Observer>) -> (Self, Events) {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let writer = tokio::spawn(async move {
+            let mut events = Vec::new();
+            while receiver.recv_many(&mut events, 256).await > 0 {
+                store.append_events(&run, &events).await?;
+                events.clear();
+            }
+            Ok::<_, Error>(())
+        });
+        let recorder = Recorder { observer, sender: sender.downgrade() };
+        (Self { writer, sender }, Events::new(Arc::new(recorder)))
+    }
+
+    /// Waits until every event sent so far is in the store.
+    pub(crate) async fn finish(self) -> Result<()> {
+        drop(self.sender);
+        self.writer.await.map_err(|e| {
+            Error::new(longshore_core::error::Kind::Bug, longshore_core::error::code::BUG, "the history's writer panicked")
+                .caused_by(e)
+        })?
+    }
+}

@@ -1,0 +1,87 @@
+//! What a run is asked to do, and what it says at its end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use longshore_core::commit::{Contract, WriteDisposition};
+use longshore_core::event::Summary;
+
+/// A pipeline's settings.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    /// Its name: its identity in the store.
+    pub name: String,
+    /// What it reads, as the user wrote it.
+    pub inputs: Vec<String>,
+    /// Where it lands, as the user wrote it.
+    pub destination: String,
+    /// What may happen to a table's columns.
+    pub contract: Contract,
+    /// The same for single tables.
+    pub contracts: BTreeMap<String, Contract>,
+    /// What becomes of the rows that a table has.
+    pub disposition: WriteDisposition,
+    /// Table -> column to partition a new table by; `*` for every table.
+    pub partition_by: BTreeMap<String, String>,
+    /// With more dead letters than this the outcome is [`Outcome::over_max`].
+    pub max_dead_letters: Option<u64>,
+    /// Whether to stop unpublished then.
+    pub stop_on_max: bool,
+    /// Bytes that buffers may hold.
+    pub memory: u64,
+    /// Decoders at once.
+    pub lanes: usize,
+    /// How long to wait for another process that runs this pipeline.
+    pub wait: Duration,
+    /// Whether to write to tables that another store's pipelines write to.
+    pub join: bool,
+    /// Input bytes that end a commit; a file is never split.
+    pub commit_bytes: u64,
+    /// Splits that end a commit.
+    pub commit_splits: usize,
+}
+
+impl Default for Pipeline {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            inputs: Vec::new(),
+            destination: String::new(),
+            contract: Contract::Evolve,
+            contracts: BTreeMap::new(),
+            disposition: WriteDisposition::Append,
+            partition_by: BTreeMap::new(),
+            max_dead_letters: None,
+            stop_on_max: false,
+            memory: 256 << 20,
+            lanes: std::thread::available_parallelism().map_or(2, usize::from),
+            wait: Duration::from_secs(60),
+            join: false,
+            commit_bytes: 4 << 30,
+            commit_splits: 10_000,
+        }
+    }
+}
+
+impl Pipeline {
+    /// What may happen to this table's columns.
+    pub fn contract(&self, table: &str) -> Contract {
+        self.contracts.get(table).copied().unwrap_or(self.contract)
+    }
+
+    /// The column to partition this table by.
+    pub fn partition_by(&self, table: &str) -> Option<String> {
+        self.partition_by.get(table).or_else(|| self.partition_by.get("*")).cloned()
+    }
+}
+
+/// How a run ended that did not fail.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The run.
+    pub run: String,
+    /// What it did.
+    pub summary: Summary,
+    /// Whether more records are dead letters than allowed: more than the allowed number, or all of them.
+    pub over_max: bool,
+}

@@ -1,0 +1,244 @@
+//! Step 1: read, decode on lanes, route by table, stage.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use longshore_core::Result;
+use longshore_core::batch::{Batch, Chunk, Item, Reject, Rows};
+use longshore_core::budget::Permit;
+use longshore_core::commit::{AttemptId, Committable, Counts, DEAD_LETTERS, DeadLetterKey, WriteDisposition};
+use longshore_core::destination::Destination;
+use longshore_core::error::{Error, Kind, code};
+use longshore_core::event::{Phase, RunEvent};
+use longshore_core::lanes::in_lanes;
+use longshore_core::position::Covers;
+use longshore_core::source::{Source, Split, Target};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::dead_letters::{self, Letters};
+use crate::lease::interrupted;
+use crate::run::Session;
+
+/// Rejects that are told one by one; later ones are only counted.
+const TOLD: u64 = 5;
+/// Batches that wait for a table's encoder.
+const WAITING: usize = 2;
+/// Splits that are opened ahead of the one being decoded, so that many small files keep every lane busy.
+const AHEAD: usize = 4;
+
+/// What staging yields.
+pub(crate) struct Staged {
+    pub(crate) committables: Vec<Committable>,
+    pub(crate) covers: Vec<Covers>,
+    pub(crate) counts: Counts,
+    /// Rows by split and table.
+    pub(crate) rows: BTreeMap<(String, String), u64>,
+    /// Rejects by split.
+    pub(crate) rejects: BTreeMap<String, u64>,
+    pub(crate) dead_letters: Vec<DeadLetterKey>,
+}
+
+/// A chunk after its lane.
+struct Decoded {
+    split: usize,
+    batches: Vec<Batch>,
+    covers: Option<Covers>,
+    bytes: u64,
+    permit: Option<Permit>,
+}
+
+/// One table's rows on their way to the destination.
+struct Stager {
+    sender: mpsc::Sender<Result<Rows>>,
+    task: JoinHandle<Result<Committable>>,
+}
+
+/// Stages everything of these splits, and the rejects of those that could not be read at all.
+pub(crate) async fn stage(
+    session: &Session,
+    attempt: &AttemptId,
+    token: &str,
+    targets: BTreeMap<String, Target>,
+    splits: &[Split],
+    refused: Vec<(Split, Reject)>,
+) -> Result<Staged> {
+    let mut staging = Staging::new(session, attempt, token, &targets);
+    let result = staging.feed(splits, targets, refused).await;
+    // A table whose staging failed says why; the channel that it left only says that it left.
+    let staged = staging.finish(result.is_ok()).await;
+    match (result, staged) {
+        (Ok(covers), Ok(mut staged)) => {
+            staged.covers = covers;
+            Ok(staged)
+        }
+        (Err(error), Ok(_)) => Err(error),
+        (_, Err(error)) => Err(error),
+    }
+}
+
+struct Staging<'a> {
+    session: &'a Session,
+    stagers: BTreeMap<String, Stager>,
+    letters: Letters,
+    counts: Counts,
+    rows: BTreeMap<(String, String), u64>,
+    rejects: BTreeMap<String, u64>,
+}
+
+impl<'a> Staging<'a> {
+    fn new(session: &'a Session, attempt: &AttemptId, token: &str, targets: &BTreeMap<String, Target>) -> Self {
+        let mut stagers = BTreeMap::new();
+        for (table, target) in targets {
+            let disposition = session.pipeline.disposition;
+            stagers.insert(table.clone(), start(&session.destination, attempt, table, target, disposition));
+        }
+        let letters = Letters {
+            token: token.to_owned(),
+            attempt: attempt.clone(),
+            pipeline: session.pipeline.name.clone(),
+            run: session.cx.run.clone(),
+            keys: Vec::new(),
+        };
+        let mut counts = Counts::default();
+        counts.rows.extend(targets.keys().map(|table| (table.clone(), 0)));
+        Self { session, stagers, letters, counts, rows: BTreeMap::new(), rejects: BTreeMap::new() }
+    }
+
+    async fn feed(
+        &mut self,
+        splits: &[Split],
+        targets: BTreeMap<String, Target>,
+        refused: Vec<(Split, Reject)>,
+    ) -> Result<Vec<Covers>> {
+        let mut covers = Vec::new();
+        for (split, reject) in refused {
+            covers.push(self.session.source.covers(&split));
+            self.reject(&split.name, vec![reject]).await?;
+        }
+        let mut decoded = decode(self.session, splits, targets);
+        while let Some(part) = decoded.next().await {
+            if self.session.cx.stop.is_requested() {
+                return Err(interrupted());
+            }
+            let part = part?;
+            for batch in part.batches {
+                self.batch(&splits[part.split].name, batch).await?;
+            }
+            self.counts.bytes += part.bytes;
+            covers.extend(part.covers);
+            drop(part.permit);
+            self.session.progress(&self.counts, Phase::Load);
+        }
+        Ok(covers)
+    }
+
+    async fn batch(&mut self, split: &str, batch: Batch) -> Result<()> {
+        let rows = batch.rows.len() as u64;
+        if rows > 0 {
+            *self.rows.entry((split.to_owned(), batch.table.clone())).or_default() += rows;
+            *self.counts.rows.entry(batch.table.clone()).or_default() += rows;
+            let stager = self.stagers.get(&batch.table).ok_or_else(|| {
+                Error::new(Kind::Bug, code::BUG, format!("rows came for the table {}, which was not described", batch.table))
+            })?;
+            send(stager, batch.rows).await?;
+        }
+        if batch.rejects.is_empty() { Ok(()) } else { self.reject(split, batch.rejects).await }
+    }
+
+    async fn reject(&mut self, split: &str, rejects: Vec<Reject>) -> Result<()> {
+        let number = rejects.len() as u64;
+        for (_, reject) in (self.counts.rejects..TOLD).zip(&rejects) {
+            self.session.cx.events.send(RunEvent::Rejected {
+                place: reject.place.clone(),
+                code: reject.code.to_owned(),
+                reason: reject.reason.clone(),
+            });
+        }
+        self.counts.rejects += number;
+        *self.rejects.entry(split.to_owned()).or_default() += number;
+        self.session.check_max(self.counts.rejects)?;
+        let rows = self.letters.rows(self.session.destination.as_ref(), rejects).await?;
+        if !self.stagers.contains_key(DEAD_LETTERS) {
+            self.session.prepare_dead_letters().await?;
+            let target = Target { schema: dead_letters::SCHEMA.clone(), contract: Default::default() };
+            let stager = start(&self.session.destination, &self.letters.attempt, DEAD_LETTERS, &target, WriteDisposition::Append);
+            self.stagers.insert(DEAD_LETTERS.to_owned(), stager);
+        }
+        send(&self.stagers[DEAD_LETTERS], Rows::Plain(rows)).await
+    }
+
+    /// Waits for every stager. If `whole` is false they are told to give up.
+    async fn finish(self, whole: bool) -> Result<Staged> {
+        let mut committables = Vec::new();
+        let mut failed = None;
+        for (_, Stager { sender, task }) in self.stagers {
+            if !whole {
+                // Whether it still listens does not matter: it has failed then.
+                let _ = sender.send(Err(interrupted())).await;
+            }
+            drop(sender);
+            match task.await {
+                Ok(Ok(committable)) => committables.push(committable),
+                Ok(Err(error)) if error.kind() == Kind::Interrupted && !whole => {}
+                Ok(Err(error)) => failed = failed.or(Some(error)),
+                Err(panic) => return Err(Error::new(Kind::Bug, code::BUG, "staging panicked").caused_by(panic)),
+            }
+        }
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(Staged {
+                committables,
+                covers: Vec::new(),
+                counts: self.counts,
+                rows: self.rows,
+                rejects: self.rejects,
+                dead_letters: self.letters.keys,
+            }),
+        }
+    }
+}
+
+fn start(
+    destination: &Arc<dyn Destination>,
+    attempt: &AttemptId,
+    table: &str,
+    target: &Target,
+    disposition: WriteDisposition,
+) -> Stager {
+    let (sender, mut receiver) = mpsc::channel(WAITING);
+    let batches = stream::poll_fn(move |cx| receiver.poll_recv(cx)).boxed();
+    let (destination, attempt, table, schema) = (destination.clone(), attempt.clone(), table.to_owned(), target.schema.clone());
+    let task = tokio::spawn(async move { destination.stage(&attempt, &table, &schema, disposition, batches).await });
+    Stager { sender, task }
+}
+
+async fn send(stager: &Stager, rows: Rows) -> Result<()> {
+    // The stager's own error is found when its task is joined.
+    stager.sender.send(Ok(rows)).await.map_err(|_| Error::new(Kind::Destination, code::BUG, "staging ended early"))
+}
+
+/// Chunks of all splits in order, decoded on lanes.
+fn decode(session: &Session, splits: &[Split], targets: BTreeMap<String, Target>) -> BoxStream<'static, Result<Decoded>> {
+    let targets = Arc::new(targets);
+    let source: Arc<dyn Source> = session.source.clone();
+    let cx = session.cx.clone();
+    let chunks = stream::iter(splits.to_vec().into_iter().enumerate())
+        .map(move |(index, split)| {
+            let (source, targets, cx) = (source.clone(), targets.clone(), cx.clone());
+            async move {
+                let items = source.read(&cx, &split, &targets).await?;
+                Ok::<_, Error>(items.map(move |item| item.map(|item| (index, item))))
+            }
+        })
+        .buffered(AHEAD)
+        .try_flatten()
+        .boxed();
+    in_lanes(chunks, session.pipeline.lanes, move |(split, item)| match item {
+        Item::Chunk(Chunk { bytes, decode, covers, permit }) => Ok(Decoded { split, batches: decode()?, covers, bytes, permit }),
+        Item::SchemaChange { table, .. } | Item::Truncate { table } => {
+            Err(Error::new(Kind::Bug, code::BUG, format!("a file's source sent a schema change or truncate of {table}")))
+        }
+    })
+}
