@@ -1,2 +1,173 @@
-//! Placeholder.
-fn main() {}
+//! `cargo x`: the one developer entry. Everything here runs other programs; it builds in a second.
+
+mod docs;
+mod machine;
+mod readers;
+mod tour;
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+const HELP: &str = "\
+cargo x try            build Longshore, load the example files, query them
+cargo x check          formatting and lints
+cargo x test           check, every test, the reference pages, other readers of our tables, the fuzz targets
+cargo x docs           API docs (broken links are errors) and the reference pages in docs/reference
+cargo x docs --check   fails if those pages are stale
+
+Builds go to CARGO_TARGET_DIR, or to ~/.cache/longshore-target if that is not set.";
+
+/// What went wrong, for people.
+type Outcome<T = ()> = Result<T, String>;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let workspace = Workspace::here();
+    let outcome = match words.as_slice() {
+        ["try"] => machine::can_build().and_then(|()| tour::run(&workspace)),
+        ["check"] => machine::can_build().and_then(|()| check(&workspace)),
+        ["test"] => machine::can_build().and_then(|()| test(&workspace)),
+        ["docs"] => machine::can_build().and_then(|()| docs::write(&workspace)),
+        ["docs", "--check"] => machine::can_build().and_then(|()| docs::check(&workspace)),
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{HELP}");
+            Ok(())
+        }
+        other => Err(format!("cargo x does not know `{}`\n\n{HELP}", other.join(" "))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Formatting and lints, tests included.
+fn check(workspace: &Workspace) -> Outcome {
+    run(workspace.cargo().args(["fmt", "--all", "--check"]))?;
+    run(workspace.cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+/// Everything that CI wants to see.
+fn test(workspace: &Workspace) -> Outcome {
+    check(workspace)?;
+    let python = readers::python(workspace)?;
+    let mut tests = workspace.cargo();
+    tests.args(["test", "--workspace"]).env("INSTA_UPDATE", "no");
+    if let Some(python) = &python {
+        tests.env("LONGSHORE_PYTHON", python);
+    }
+    run(&mut tests)?;
+    docs::check(workspace)?;
+    if let Some(python) = &python {
+        readers::run(workspace, python)?;
+    }
+    fuzz(workspace)
+}
+
+/// Each fuzz target for ten seconds. They are a workspace of their own, since they need a nightly compiler.
+fn fuzz(workspace: &Workspace) -> Outcome {
+    let folder = workspace.root.join("fuzz");
+    let Ok(entries) = std::fs::read_dir(folder.join("fuzz_targets")) else { return Ok(()) };
+    let mut targets: Vec<String> = entries.flatten().filter_map(|e| Some(e.path().file_stem()?.to_str()?.to_owned())).collect();
+    targets.sort();
+    if !machine::has_nightly() {
+        return skip("the fuzz targets need a nightly toolchain (`rustup toolchain install nightly`)");
+    }
+    let target_dir = workspace.target.join("fuzz");
+    let instrument = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+                      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+                      -Zsanitizer=address --cfg fuzzing -Cdebug-assertions";
+    let mut build = Command::new("rustup");
+    // `rustup run` uses what is installed and never downloads.
+    build.args(["run", "nightly", "cargo", "build", "--release", "--target", env!("HOST"), "--manifest-path"]);
+    build.arg(folder.join("Cargo.toml")).env("CARGO_TARGET_DIR", &target_dir).env("RUSTFLAGS", instrument);
+    build.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env_remove("RUSTC");
+    run(&mut build)?;
+    for target in targets {
+        let corpus = target_dir.join("corpus").join(&target);
+        std::fs::create_dir_all(&corpus).map_err(|e| format!("cannot make {}: {e}", corpus.display()))?;
+        let artifacts = target_dir.join("artifacts").join(&target);
+        std::fs::create_dir_all(&artifacts).map_err(|e| format!("cannot make {}: {e}", artifacts.display()))?;
+        let mut fuzz = Command::new(target_dir.join(env!("HOST")).join("release").join(&target));
+        fuzz.args(["-max_total_time=10", "-rss_limit_mb=1024", "-timeout=10"]);
+        fuzz.arg(format!("-artifact_prefix={}/", artifacts.display())).arg(&corpus);
+        let seeds = folder.join("seeds").join(&target);
+        if seeds.is_dir() {
+            fuzz.arg(seeds);
+        }
+        run(&mut fuzz)?;
+    }
+    Ok(())
+}
+
+/// A skipped check is said loudly, and is a failure in CI.
+fn skip(why: &str) -> Outcome {
+    if std::env::var_os("CI").is_some_and(|ci| ci == "true") {
+        return Err(format!("SKIPPED in CI: {why}"));
+    }
+    eprintln!("\n==== SKIPPED: {why} ====\n");
+    Ok(())
+}
+
+/// Where the sources are and where builds go.
+struct Workspace {
+    root: PathBuf,
+    target: PathBuf,
+}
+
+impl Workspace {
+    fn here() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let root = root.canonicalize().unwrap_or(root);
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+            || {
+                std::env::var_os("HOME")
+                    .map_or_else(|| root.join("target"), |home| PathBuf::from(home).join(".cache/longshore-target"))
+            },
+            |set| root.join(set),
+        );
+        Self { root, target }
+    }
+
+    /// Cargo as a person would call it: in the workspace's folder, with its target folder.
+    fn cargo(&self) -> Command {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
+        // Cargo sets these for us, not for what we call: build scripts that watch them would run again.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"]
+                .iter()
+                .any(|p| text.starts_with(p))
+            {
+                cargo.env_remove(&name);
+            }
+        }
+        cargo
+    }
+
+    /// Builds the binary in the profile that everything uses; returns its path.
+    fn binary(&self) -> Outcome<PathBuf> {
+        run(self.cargo().args(["build", "--package", "longshore"]))?;
+        Ok(self.target.join("debug").join(format!("longshore{}", std::env::consts::EXE_SUFFIX)))
+    }
+}
+
+/// Runs a program with our own input and output; an error names it.
+fn run(command: &mut Command) -> Outcome {
+    let name = || {
+        let words: Vec<&OsStr> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
+        words.join(OsStr::new(" ")).to_string_lossy().into_owned()
+    };
+    let line = name();
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("`{line}` failed ({status})")),
+        Err(e) => Err(format!("`{line}` could not be started: {e}")),
+    }
+}

@@ -1,0 +1,68 @@
+//! What a machine must have, checked before the first minute is spent.
+
+use std::process::{Command, Stdio};
+
+use crate::Outcome;
+
+const RUST: (u32, u32) = (1, 95);
+
+/// Whether Longshore can be built here: Rust and a C compiler (for SQLite, zstd and the allocator).
+pub fn can_build() -> Outcome {
+    let mut missing = Vec::new();
+    match output("rustc", &["--version"]).as_deref().and_then(version) {
+        Some(found) if found >= RUST => {}
+        Some((major, minor)) => {
+            missing.push(format!("Rust {}.{} or newer (this is {major}.{minor}); see https://rustup.rs", RUST.0, RUST.1));
+        }
+        None => missing.push(format!("Rust {}.{} or newer; see https://rustup.rs", RUST.0, RUST.1)),
+    }
+    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+    let mut words = compiler.split_whitespace();
+    let found = words.next().is_some_and(|program| output(program, &["--version"]).is_some());
+    if !found {
+        missing
+            .push(format!("a C compiler (`{compiler}` cannot be run); for example `apt-get install build-essential`, or set CC"));
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(format!("this machine lacks what a build needs:\n  - {}", missing.join("\n  - ")))
+}
+
+/// A Python 3 that can make virtual environments.
+pub fn python() -> Option<String> {
+    ["python3", "python"]
+        .into_iter()
+        .find(|python| {
+            let probe = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))";
+            output(python, &["-c", probe]).is_some()
+        })
+        .map(str::to_owned)
+}
+
+/// Whether a nightly toolchain is installed. Only looks: nothing here makes rustup download one.
+pub fn has_nightly() -> bool {
+    output("rustup", &["toolchain", "list"]).is_some_and(|list| list.lines().any(|line| line.starts_with("nightly")))
+}
+
+fn output(program: &str, args: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(args).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split_whitespace().nth(1)?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compiler_version_is_read_from_its_banner() {
+        assert_eq!(version("rustc 1.95.0 (59807616e 2026-04-14)"), Some((1, 95)));
+        assert_eq!(version("rustc 1.100.0-nightly (abc 2026-09-01)"), Some((1, 100)));
+        assert_eq!(version("something else"), None);
+    }
+}
