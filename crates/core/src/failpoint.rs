@@ -1,7 +1,7 @@
 //! Named places where a test kills the process.
 //!
 //! `LONGSHORE_FAILPOINT=journal.after` kills this process with SIGKILL at that place the first time it comes by;
-//! `journal.after:3` the third time. Builds without debug assertions have no failpoints: [`hit`] is empty there.
+//! `journal.after:3` the third time; `journal.after=stop` stops it with SIGSTOP, as a machine does that is paused. Builds without debug assertions have no failpoints: [`hit`] is empty there.
 
 /// Every failpoint, in the order in which a run passes them. The fault tests kill at each.
 pub const ALL: &[&str] = &[
@@ -27,35 +27,40 @@ pub const ALL: &[&str] = &[
     "sweep.after",
 ];
 
-/// Dies here if the environment asks for it.
+/// Dies or stops here if the environment asks for it.
 #[cfg(debug_assertions)]
 pub fn hit(name: &str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    static WANTED: OnceLock<Option<(String, u32)>> = OnceLock::new();
+    struct Wanted {
+        name: String,
+        count: u32,
+        signal: libc::c_int,
+    }
+    static WANTED: OnceLock<Option<Wanted>> = OnceLock::new();
     static SEEN: AtomicU32 = AtomicU32::new(0);
 
     debug_assert!(ALL.contains(&name), "the failpoint {name} is not in the list");
     let wanted = WANTED.get_or_init(|| {
         let value = std::env::var("LONGSHORE_FAILPOINT").ok()?;
-        let (name, count) = value.split_once(':').map_or((value.as_str(), 1), |(n, c)| (n, c.parse().unwrap_or(1)));
-        Some((name.to_owned(), count))
+        let (rest, signal) = value.strip_suffix("=stop").map_or((value.as_str(), libc::SIGKILL), |rest| (rest, libc::SIGSTOP));
+        let (name, count) = rest.split_once(':').map_or((rest, 1), |(n, c)| (n, c.parse().unwrap_or(1)));
+        Some(Wanted { name: name.to_owned(), count, signal })
     });
-    if let Some((wanted, count)) = wanted
-        && wanted == name
-        && SEEN.fetch_add(1, Ordering::SeqCst) + 1 == *count
+    if let Some(wanted) = wanted
+        && wanted.name == name
+        && SEEN.fetch_add(1, Ordering::SeqCst) + 1 == wanted.count
     {
-        kill();
+        raise(wanted.signal);
     }
 }
 
 #[cfg(debug_assertions)]
-#[expect(unsafe_code, reason = "SIGKILL to ourselves is the only death that runs no destructor")]
-fn kill() -> ! {
-    // SAFETY: raise takes no pointer and SIGKILL cannot be handled.
-    unsafe { libc::raise(libc::SIGKILL) };
-    unreachable!("SIGKILL returned")
+#[expect(unsafe_code, reason = "a signal to ourselves is the only death that runs no destructor")]
+fn raise(signal: libc::c_int) {
+    // SAFETY: raise takes no pointer, and neither SIGKILL nor SIGSTOP can be handled.
+    unsafe { libc::raise(signal) };
 }
 
 /// Does nothing in a build without debug assertions.

@@ -12,10 +12,8 @@ use longshore_core::stop::Stop;
 use longshore_core::store::{Lease, LeaseAnswer, Store};
 use tokio::task::JoinHandle;
 
-/// How long a lease is valid unless renewed.
-pub(crate) const VALID: Duration = Duration::from_secs(30);
-/// How often it is renewed.
-const RENEW: Duration = Duration::from_secs(5);
+/// How long a lease is valid unless renewed; it is renewed six times as often.
+const VALID: Duration = Duration::from_secs(30);
 /// How often a waiting process asks again.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
@@ -41,7 +39,7 @@ impl HeldLease {
         let deadline = tokio::time::Instant::now() + wait;
         let mut told = false;
         loop {
-            match store.take_lease(pipeline, &holder, VALID).await? {
+            match store.take_lease(pipeline, &holder, valid()).await? {
                 LeaseAnswer::Granted(lease) => {
                     let renewal = tokio::spawn(keep(store.clone(), lease.clone(), run.to_owned(), stop.clone(), events.clone()));
                     return Ok(Self { store: store.clone(), lease, renewal });
@@ -92,8 +90,8 @@ pub(crate) fn interrupted() -> Error {
 
 async fn keep(store: Arc<dyn Store>, lease: Lease, run: String, stop: Stop, events: Events) {
     loop {
-        tokio::time::sleep(RENEW).await;
-        match store.renew_lease(&lease, VALID).await {
+        tokio::time::sleep(valid() / 6).await;
+        match store.renew_lease(&lease, valid()).await {
             Ok(()) => {}
             Err(error) if error.code() == code::LEASE_LOST.name => {
                 // Nothing that this run still does can become visible, so it had better stop reading.
@@ -108,6 +106,12 @@ async fn keep(store: Arc<dyn Store>, lease: Lease, run: String, stop: Stop, even
             stop.request();
         }
     }
+}
+
+/// [`VALID`], which a fault test may shorten: it has to outlive a lease.
+fn valid() -> Duration {
+    let shorter = std::env::var("LONGSHORE_TEST_LEASE_MS").ok().filter(|_| cfg!(debug_assertions));
+    shorter.and_then(|ms| ms.parse().ok()).map_or(VALID, Duration::from_millis)
 }
 
 fn host() -> String {
