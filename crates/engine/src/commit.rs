@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use longshore_core::Result;
 use longshore_core::batch::Reject;
-use longshore_core::commit::{AttemptId, Completion, Draft, Entry, EntryState, Landing, Published, Receipt};
+use longshore_core::commit::{AttemptId, Completion, DEAD_LETTERS, Draft, Entry, EntryState, Landing, Published, Receipt};
 use longshore_core::destination::{Publication, SchemaChange};
 use longshore_core::error::{Error, Kind};
 use longshore_core::event::RunEvent;
 use longshore_core::failpoint;
+use longshore_core::position::Covers;
 use longshore_core::retry::Policy;
 use longshore_core::source::{Description, Split, Target};
 
@@ -125,12 +126,12 @@ impl Session {
             attempts: vec![attempt.clone()],
             landings: landings.into_iter().map(|landing| self.counted(landing, &staged, &was_refused)).collect(),
             acknowledge: self.source.acknowledgement(&all),
+            replayed: replayed(&staged.covers),
             covers: staged.covers,
             committables: staged.committables,
             schemas,
             counts: staged.counts,
             dead_letters: staged.dead_letters,
-            replayed: Vec::new(),
         })
     }
 
@@ -241,4 +242,13 @@ impl Session {
             tracing::warn!(%error, "files of an attempt that was given up stay until the next run");
         }
     }
+}
+
+/// The dead letters among what a commit covers: a replay's source covers them by their ids.
+fn replayed(covers: &[Covers]) -> Vec<String> {
+    let ids = covers.iter().filter_map(|covers| match covers {
+        Covers::Ids { scope, ids } if scope == DEAD_LETTERS => Some(ids.clone()),
+        Covers::Ids { .. } | Covers::Deltas(_) => None,
+    });
+    ids.flatten().collect()
 }
