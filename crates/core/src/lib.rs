@@ -16,6 +16,7 @@ pub mod position;
 pub mod retry;
 pub mod schema;
 pub mod schema_arrow;
+pub mod show;
 pub mod source;
 pub mod stop;
 pub mod store;
