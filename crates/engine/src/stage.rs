@@ -224,7 +224,8 @@ fn decode(session: &Session, splits: &[Split], targets: BTreeMap<String, Target>
     let targets = Arc::new(targets);
     let source: Arc<dyn Source> = session.source.clone();
     let cx = session.cx.clone();
-    let chunks = stream::iter(splits.to_vec().into_iter().enumerate())
+    let splits = splits.to_vec();
+    let chunks = stream::iter(splits.into_iter().enumerate())
         .map(move |(index, split)| {
             let (source, targets, cx) = (source.clone(), targets.clone(), cx.clone());
             async move {
