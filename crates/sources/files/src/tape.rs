@@ -59,7 +59,8 @@ pub struct Row {
     pub line: u64,
     /// Its column, from 1, in characters.
     pub column: u64,
-    /// Which record of its file it is, from 0, over all tables.
+    /// Which record of its file it is, from 0, over all tables. Formats of lines count lines instead, blank ones and headers
+    /// included: a record's index is that of its first line.
     pub index: u64,
 }
 
@@ -166,6 +167,21 @@ impl Tape {
         };
     }
 
+    /// Writes another token in the place of the one at `index`.
+    pub fn replace(&mut self, index: u32, token: Token) {
+        self.tokens[index as usize] = token;
+    }
+
+    /// The tokens from `index` on.
+    pub fn tokens_from(&self, index: u32) -> &[Token] {
+        &self.tokens[index as usize..]
+    }
+
+    /// Forgets the tokens from `index` on, but keeps their texts: for a parser that writes them again in another order.
+    pub fn forget_tokens(&mut self, index: u32) {
+        self.tokens.truncate(index as usize);
+    }
+
     /// The keys and value indexes of the object at `index`; nothing for any other token.
     pub fn members(&self, index: u32) -> Members<'_> {
         let end = match self.token(index) {
@@ -190,6 +206,13 @@ impl Tape {
 pub struct Mark {
     tokens: u32,
     text: usize,
+}
+
+impl Mark {
+    /// Length of the text buffer at the mark.
+    pub fn text(self) -> usize {
+        self.text
+    }
 }
 
 /// The members of an object.

@@ -1,0 +1,465 @@
+//! The structural scanner: where elements begin and end, and whether they are nested as XML demands.
+//!
+//! It is handed the document in slices of any size and takes as much of each as it understands; the caller hands the
+//! rest in again with more behind it. It keeps the names of the open elements and nothing else, so its memory does not
+//! grow with the document. What stands inside a tag is looked at only as far as needed to find its end: a broken attribute is
+//! the record parser's business, which turns the one record away and not the whole file.
+
+use memchr::{memchr, memmem};
+
+/// The deepest nesting of a document.
+pub const MAX_DEPTH: usize = 10_000;
+/// The longest element name, bytes.
+pub const MAX_NAME: usize = 4096;
+/// The longest document type declaration, bytes.
+pub const MAX_DOCTYPE: usize = 1 << 20;
+/// A tag shorter than this is looked at in one piece, so that its attributes can be told from namespace declarations.
+const WHOLE_TAG: usize = 64 << 10;
+
+/// What the scanner tells. Offsets count within the slice given to [`Scanner::scan`].
+pub trait Events {
+    /// An element begins: its name as written, and the offset of its `<`.
+    fn start(&mut self, name: &[u8], at: usize);
+    /// The element that began last has attributes, other than namespace declarations and those of the XSI namespace.
+    fn attributes(&mut self) {}
+    /// The innermost element ends: the offset behind its `>`.
+    fn end(&mut self, after: usize);
+    /// The innermost element has text that is not blank. Told at least once per run of text.
+    fn text(&mut self) {}
+    /// The document type declaration.
+    fn doctype(&mut self, _declaration: &[u8]) {}
+}
+
+/// Why a document is not well formed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Offset of the first byte that does not belong there, within the slice.
+    pub at: usize,
+    /// What is wrong, in words.
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Content,
+    /// Inside a start tag that is too long to be looked at in one piece.
+    Tag {
+        /// The open quote, 0 for none.
+        quote: u8,
+        /// Whether the last byte was a `/` outside quotes.
+        slash: bool,
+    },
+    Comment,
+    Cdata,
+    Instruction,
+}
+
+/// How far one step went.
+enum Step {
+    /// To this offset.
+    To(usize),
+    /// Nowhere: more bytes are needed.
+    More,
+}
+
+/// The scanner. One for a document.
+#[derive(Debug)]
+pub struct Scanner {
+    state: State,
+    /// The names of the open elements, one after the other, and where each ends.
+    names: Vec<u8>,
+    ends: Vec<u32>,
+    begun: bool,
+    root: bool,
+    doctype: bool,
+}
+
+impl Default for Scanner {
+    fn default() -> Self {
+        Self { state: State::Content, names: Vec::new(), ends: Vec::new(), begun: false, root: false, doctype: false }
+    }
+}
+
+impl Scanner {
+    /// Number of open elements.
+    pub fn depth(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Takes from `bytes` as much as it understands and tells `events`; returns how much that was. With `ended`, nothing comes
+    /// behind `bytes`, all of it is taken, and the document must be complete.
+    pub fn scan(&mut self, bytes: &[u8], ended: bool, events: &mut impl Events) -> Result<usize, Fault> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let step = match self.state {
+                State::Content => self.content(bytes, at, ended, events)?,
+                State::Tag { quote, slash } => self.long_tag(bytes, at, quote, slash, events)?,
+                State::Comment => self.until(bytes, at, b"-->"),
+                State::Instruction => self.until(bytes, at, b"?>"),
+                State::Cdata => {
+                    events.text();
+                    self.until(bytes, at, b"]]>")
+                }
+            };
+            match step {
+                Step::To(next) => at = next,
+                Step::More => break,
+            }
+        }
+        if ended {
+            self.finish(bytes, at)?;
+            return Ok(bytes.len());
+        }
+        Ok(at)
+    }
+
+    fn finish(&self, bytes: &[u8], at: usize) -> Result<(), Fault> {
+        let fault = |reason: String| Err(Fault { at: bytes.len(), reason });
+        match self.state {
+            State::Comment => return fault("the document ends inside a comment".into()),
+            State::Cdata => return fault("the document ends inside a CDATA section".into()),
+            State::Instruction => return fault("the document ends inside a processing instruction".into()),
+            State::Content if at == bytes.len() => {}
+            State::Content | State::Tag { .. } => return fault("the document ends inside a tag".into()),
+        }
+        if !self.ends.is_empty() {
+            return fault(format!("the document ends, but <{}> is still open", shown(self.top())));
+        }
+        if !self.root {
+            return fault("the document has no element".into());
+        }
+        Ok(())
+    }
+
+    fn top(&self) -> &[u8] {
+        let begin = self.ends.len().checked_sub(2).map_or(0, |i| self.ends[i] as usize);
+        &self.names[begin..]
+    }
+
+    /// Text, and the markup behind it.
+    fn content(&mut self, bytes: &[u8], at: usize, ended: bool, events: &mut impl Events) -> Result<Step, Fault> {
+        let open = memchr(b'<', &bytes[at..]).map_or(bytes.len(), |i| at + i);
+        if let Some(first) = bytes[at..open].iter().position(|&b| !is_blank(b)) {
+            if self.ends.is_empty() {
+                let what = if self.root { "text behind the root element" } else { "text before the root element" };
+                return Err(Fault { at: at + first, reason: format!("{what}: this is not XML, or not one document") });
+            }
+            events.text();
+        }
+        let blank = open > at;
+        if open == bytes.len() {
+            self.begun = true;
+            return Ok(Step::To(open));
+        }
+        let step = match bytes.get(open + 1) {
+            None => Step::More,
+            Some(b'/') => self.end_tag(bytes, open, ended, events)?,
+            Some(b'!') => self.declaration(bytes, open, ended, events)?,
+            Some(b'?') => self.instruction(bytes, open, blank, ended)?,
+            Some(_) => self.start_tag(bytes, open, ended, events)?,
+        };
+        self.begun |= open > 0 || matches!(step, Step::To(_));
+        match step {
+            // The text before it is done with.
+            Step::More if blank => Ok(Step::To(open)),
+            step => Ok(step),
+        }
+    }
+
+    fn start_tag(&mut self, bytes: &[u8], open: usize, ended: bool, events: &mut impl Events) -> Result<Step, Fault> {
+        let name_end = name_end(bytes, open + 1);
+        if name_end == bytes.len() && name_end - open <= MAX_NAME {
+            return self.unfinished(bytes, ended, "the document ends inside a tag");
+        }
+        let name = &bytes[open + 1..name_end];
+        if name.len() > MAX_NAME {
+            return Err(Fault { at: open, reason: format!("an element name is longer than {MAX_NAME} bytes") });
+        }
+        let follows = bytes[name_end];
+        if !name.first().is_some_and(|&b| begins_name(b)) || !(is_blank(follows) || matches!(follows, b'>' | b'/')) {
+            let reason = "a `<` that begins no tag; in text it is written `&lt;`".into();
+            return Err(Fault { at: open, reason });
+        }
+        if follows == b'>' {
+            self.begin(name, open, events)?;
+            return Ok(Step::To(name_end + 1));
+        }
+        // The whole tag, where it is not too long for that.
+        match tag_end(bytes, name_end)? {
+            Some(close) => {
+                self.begin(name, open, events)?;
+                if has_attributes(&bytes[name_end..close]) {
+                    events.attributes();
+                }
+                if bytes[close - 1] == b'/' {
+                    self.close(close + 1, events);
+                }
+                Ok(Step::To(close + 1))
+            }
+            None if ended => Err(Fault { at: bytes.len(), reason: "the document ends inside a tag".into() }),
+            None if bytes.len() - open < WHOLE_TAG => Ok(Step::More),
+            None => {
+                self.begin(name, open, events)?;
+                events.attributes();
+                self.state = State::Tag { quote: 0, slash: false };
+                Ok(Step::To(name_end))
+            }
+        }
+    }
+
+    /// The rest of a long start tag.
+    fn long_tag(
+        &mut self,
+        bytes: &[u8],
+        from: usize,
+        mut quote: u8,
+        mut slash: bool,
+        events: &mut impl Events,
+    ) -> Result<Step, Fault> {
+        for (i, &byte) in bytes[from..].iter().enumerate() {
+            match byte {
+                b'<' => return Err(unclosed_tag(from + i)),
+                _ if quote != 0 => {
+                    if byte == quote {
+                        quote = 0;
+                    }
+                }
+                b'"' | b'\'' => (quote, slash) = (byte, false),
+                b'>' => {
+                    self.state = State::Content;
+                    if slash {
+                        self.close(from + i + 1, events);
+                    }
+                    return Ok(Step::To(from + i + 1));
+                }
+                _ => slash = byte == b'/',
+            }
+        }
+        self.state = State::Tag { quote, slash };
+        Ok(Step::To(bytes.len()))
+    }
+
+    fn begin(&mut self, name: &[u8], at: usize, events: &mut impl Events) -> Result<(), Fault> {
+        if self.ends.is_empty() {
+            if self.root {
+                let reason = format!("a second root element <{}>: a document has one", shown(name));
+                return Err(Fault { at, reason });
+            }
+            self.root = true;
+        }
+        if self.ends.len() >= MAX_DEPTH {
+            return Err(Fault { at, reason: format!("elements are nested more than {MAX_DEPTH} deep") });
+        }
+        self.names.extend_from_slice(name);
+        self.ends.push(self.names.len() as u32);
+        events.start(name, at);
+        Ok(())
+    }
+
+    fn close(&mut self, after: usize, events: &mut impl Events) {
+        self.ends.pop();
+        self.names.truncate(self.ends.last().map_or(0, |&end| end as usize));
+        events.end(after);
+    }
+
+    fn end_tag(&mut self, bytes: &[u8], open: usize, ended: bool, events: &mut impl Events) -> Result<Step, Fault> {
+        if !self.ends.is_empty() {
+            let name = self.top();
+            let behind = open + 2 + name.len();
+            if bytes.get(open + 2..behind) == Some(name) && bytes.get(behind) == Some(&b'>') {
+                self.close(behind + 1, events);
+                return Ok(Step::To(behind + 1));
+            }
+        }
+        let rest = &bytes[open + 2..];
+        let Some(close) = rest.iter().take(MAX_NAME * 2).position(|&b| matches!(b, b'>' | b'<')) else {
+            if rest.len() >= MAX_NAME * 2 {
+                return Err(unclosed_tag(open));
+            }
+            return self.unfinished(bytes, ended, "the document ends inside a tag");
+        };
+        if rest[close] == b'<' {
+            return Err(unclosed_tag(open));
+        }
+        let found = rest[..close].trim_ascii_end();
+        if self.ends.is_empty() {
+            return Err(Fault { at: open, reason: format!("</{}> ends an element that never began", shown(found)) });
+        }
+        if found != self.top() {
+            let reason = format!("</{}> stands where </{}> is due", shown(found), shown(self.top()));
+            return Err(Fault { at: open, reason });
+        }
+        self.close(open + 2 + close + 1, events);
+        Ok(Step::To(open + 2 + close + 1))
+    }
+
+    fn declaration(&mut self, bytes: &[u8], open: usize, ended: bool, events: &mut impl Events) -> Result<Step, Fault> {
+        let rest = &bytes[open..];
+        if rest.starts_with(b"<!--") {
+            self.state = State::Comment;
+            return Ok(Step::To(open + 4));
+        }
+        if rest.starts_with(b"<![CDATA[") {
+            if self.ends.is_empty() {
+                return Err(Fault { at: open, reason: "a CDATA section outside of the root element".into() });
+            }
+            self.state = State::Cdata;
+            return Ok(Step::To(open + 9));
+        }
+        if rest.starts_with(b"<!DOCTYPE") {
+            if self.root || self.doctype {
+                return Err(Fault { at: open, reason: "a DOCTYPE belongs before the root element, once".into() });
+            }
+            let Some(length) = doctype_end(rest) else {
+                if rest.len() > MAX_DOCTYPE {
+                    let reason = format!("the DOCTYPE is longer than {MAX_DOCTYPE} bytes, or does not end");
+                    return Err(Fault { at: open, reason });
+                }
+                return self.unfinished(bytes, ended, "the document ends inside its DOCTYPE");
+            };
+            self.doctype = true;
+            events.doctype(&rest[..length]);
+            return Ok(Step::To(open + length));
+        }
+        if !ended && [&b"<!--"[..], b"<![CDATA[", b"<!DOCTYPE"].iter().any(|known| known.starts_with(rest)) {
+            return Ok(Step::More);
+        }
+        Err(Fault { at: open, reason: "a `<!` that begins no comment, CDATA section or DOCTYPE".into() })
+    }
+
+    fn instruction(&mut self, bytes: &[u8], open: usize, blank: bool, ended: bool) -> Result<Step, Fault> {
+        let target = &bytes[open + 2..];
+        if target.len() < 4 && !ended {
+            return Ok(Step::More);
+        }
+        let is_declaration = target.len() > 3 && target[..3].eq_ignore_ascii_case(b"xml") && is_blank(target[3]);
+        if is_declaration && (self.begun || blank) {
+            let reason = "an XML declaration inside the document: it belongs to its first byte".into();
+            return Err(Fault { at: open, reason });
+        }
+        self.state = State::Instruction;
+        Ok(Step::To(open + 2))
+    }
+
+    /// Goes behind the end of a comment, CDATA section or instruction, or as far as surely belongs to it.
+    fn until(&mut self, bytes: &[u8], from: usize, end: &[u8]) -> Step {
+        match memmem::find(&bytes[from..], end) {
+            Some(i) => {
+                self.state = State::Content;
+                Step::To(from + i + end.len())
+            }
+            None => match (bytes.len() + 1).saturating_sub(end.len()).max(from) {
+                kept if kept == from => Step::More,
+                kept => Step::To(kept),
+            },
+        }
+    }
+
+    fn unfinished(&self, bytes: &[u8], ended: bool, reason: &str) -> Result<Step, Fault> {
+        if ended { Err(Fault { at: bytes.len(), reason: reason.into() }) } else { Ok(Step::More) }
+    }
+}
+
+/// The offset of the `>` that ends the start tag whose name ends at `from`; `None` if it is not in these bytes.
+fn tag_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Fault> {
+    let mut at = from;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'>' => return Ok(Some(at)),
+            b'<' => return Err(unclosed_tag(at)),
+            b'"' | b'\'' => match memchr::memchr2(byte, b'<', &bytes[at + 1..]) {
+                None => return Ok(None),
+                Some(i) if bytes[at + 1 + i] == b'<' => return Err(unclosed_tag(at + 1 + i)),
+                Some(i) => at += i + 2,
+            },
+            _ => at += 1,
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the inside of a tag, behind its name, has an attribute that is data.
+fn has_attributes(mut inside: &[u8]) -> bool {
+    while let Some(equals) = memchr(b'=', inside) {
+        let name = inside[..equals].trim_ascii();
+        if !name.is_empty() && !is_instruction(name) {
+            return true;
+        }
+        let Some(open) = inside[equals..].iter().position(|&b| b == b'"' || b == b'\'') else { return false };
+        let value = &inside[equals + open + 1..];
+        let Some(close) = memchr(inside[equals + open], value) else { return false };
+        inside = &value[close + 1..];
+    }
+    false
+}
+
+/// Whether an attribute speaks to the parser rather than holding data: namespace declarations, and the XSI namespace.
+pub fn is_instruction(attribute: &[u8]) -> bool {
+    attribute.strip_prefix(b"xmlns").is_some_and(|rest| rest.is_empty() || rest[0] == b':') || attribute.starts_with(b"xsi:")
+}
+
+/// The length of a DOCTYPE that `bytes` begin with; `None` if its end is not there.
+fn doctype_end(bytes: &[u8]) -> Option<usize> {
+    let mut at = 9;
+    let mut inside = false;
+    loop {
+        match *bytes.get(at)? {
+            quote @ (b'"' | b'\'') => at += 1 + memchr(quote, &bytes[at + 1..])?,
+            b'[' => inside = true,
+            b']' => inside = false,
+            b'>' if !inside => return Some(at + 1),
+            b'<' if bytes[at..].starts_with(b"<!--") => at += 4 + memmem::find(&bytes[at + 4..], b"-->")? + 2,
+            b'<' if bytes[at..].starts_with(b"<?") => at += 2 + memmem::find(&bytes[at + 2..], b"?>")? + 1,
+            _ => {}
+        }
+        at += 1;
+    }
+}
+
+fn unclosed_tag(at: usize) -> Fault {
+    Fault { at, reason: "a `<` inside a tag or an attribute's value: a tag or a quote is not closed before it".into() }
+}
+
+/// Whether a byte is white space to XML.
+pub fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+/// The bytes that a name may hold. Names beyond ASCII are taken as they come.
+static IN_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let b = byte as u8;
+        table[byte] = b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'-' | b'.') || b >= 0x80;
+        byte += 1;
+    }
+    table
+};
+
+fn begins_name(byte: u8) -> bool {
+    IN_NAME[byte as usize] && !byte.is_ascii_digit() && byte != b'-' && byte != b'.'
+}
+
+/// The offset behind the name that begins at `from`; `from` itself if none does.
+pub fn name_end(bytes: &[u8], from: usize) -> usize {
+    bytes[from..].iter().position(|&b| !IN_NAME[b as usize]).map_or(bytes.len(), |i| from + i)
+}
+
+/// Whether these bytes are a name.
+pub fn is_name(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|&b| begins_name(b)) && name_end(bytes, 0) == bytes.len()
+}
+
+/// A name without its namespace prefix.
+pub fn local(name: &[u8]) -> &[u8] {
+    match memchr(b':', name) {
+        Some(colon) if colon + 1 < name.len() => &name[colon + 1..],
+        _ => name,
+    }
+}
+
+/// A name as an error shows it.
+pub fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).chars().take(40).collect()
+}
