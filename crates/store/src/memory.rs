@@ -1,0 +1,120 @@
+//! A store that forgets everything when its last handle goes: the twin of [`crate::SqliteStore`] for tests.
+
+mod index;
+mod journal;
+mod leases;
+mod runs;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, Utc};
+use longshore_core::commit::{AttemptId, CommitNumber, Entry, Landing, Receipt};
+use longshore_core::event::RunEvent;
+use longshore_core::position::Checkpoint;
+use longshore_core::store::{IndexedDeadLetter, Store};
+
+/// A store in memory. A clone is another handle on the same state, which lets a test play several processes.
+///
+/// Nobody knows whether a handle's process lives, so a lease of a handle that was dropped lasts until it expires, is freed,
+/// or [`MemoryStore::expire_lease`] is called.
+#[derive(Clone)]
+pub struct MemoryStore {
+    id: Arc<str>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    pipelines: BTreeMap<String, Pipeline>,
+    /// In the order they were written.
+    receipts: Vec<Receipt>,
+    /// In the order they were written.
+    dead_letters: Vec<Letter>,
+    /// In the order they began.
+    runs: Vec<RunRecord>,
+}
+
+struct Pipeline {
+    ledger: String,
+    last: CommitNumber,
+    lease: Option<LeaseRecord>,
+    attempts: BTreeMap<AttemptId, Attempt>,
+    entries: BTreeMap<CommitNumber, Entry>,
+    positions: Checkpoint,
+    /// Scope and id.
+    ids: BTreeSet<(String, String)>,
+    published: BTreeMap<String, CommitNumber>,
+    /// By address and table.
+    landings: BTreeMap<(String, String), Landing>,
+    /// By table and paths: the commit, and the place in it.
+    record_paths: BTreeMap<(String, String), (CommitNumber, usize)>,
+}
+
+struct LeaseRecord {
+    epoch: i64,
+    holder: String,
+    held: bool,
+    expires_at: DateTime<Utc>,
+}
+
+struct Attempt {
+    epoch: i64,
+    dead: bool,
+    n: Option<CommitNumber>,
+}
+
+struct Letter {
+    indexed: IndexedDeadLetter,
+    /// The commit that is to replay it.
+    replaying: Option<CommitNumber>,
+}
+
+struct RunRecord {
+    id: String,
+    pipeline: String,
+    started_at: DateTime<Utc>,
+    cancel: bool,
+    events: Vec<(DateTime<Utc>, RunEvent)>,
+}
+
+impl MemoryStore {
+    /// An empty store with an id of its own.
+    pub fn new() -> Self {
+        Self { id: uuid::Uuid::new_v4().to_string().into(), state: Arc::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Store for MemoryStore {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl State {
+    /// The pipeline, which is made if it is new.
+    fn ensure(&mut self, name: &str) -> &mut Pipeline {
+        self.pipelines.entry(name.to_owned()).or_insert_with(|| Pipeline {
+            ledger: uuid::Uuid::new_v4().to_string(),
+            last: 0,
+            lease: None,
+            attempts: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            positions: Checkpoint::default(),
+            ids: BTreeSet::new(),
+            published: BTreeMap::new(),
+            landings: BTreeMap::new(),
+            record_paths: BTreeMap::new(),
+        })
+    }
+}

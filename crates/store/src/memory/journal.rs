@@ -1,0 +1,310 @@
+//! Journal and attempts in memory.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use longshore_core::Result;
+use longshore_core::commit::{
+    Application, AttemptId, CommitNumber, Committable, Completion, DEAD_LETTERS, DeadLetterKey, DeadLetterState, Draft, Entry,
+    EntryState, Landing, Receipt,
+};
+use longshore_core::position::{Covers, Partition, Position};
+use longshore_core::store::{Attempts, IndexedDeadLetter, Journal, PipelineState};
+
+use super::{Attempt, Letter, MemoryStore, Pipeline, State};
+use crate::error;
+
+#[async_trait]
+impl Journal for MemoryStore {
+    async fn pipeline(&self, name: &str) -> Result<PipelineState> {
+        let mut state = self.state();
+        let pipeline = state.ensure(name);
+        Ok(PipelineState {
+            application: Application { pipeline: name.to_owned(), ledger: pipeline.ledger.clone(), store: self.id.to_string() },
+            last: pipeline.last,
+            open: pipeline.entries.values().filter(|entry| entry.state < EntryState::Acknowledged).cloned().collect(),
+            published: pipeline.published.clone(),
+        })
+    }
+
+    async fn pipelines(&self) -> Result<Vec<String>> {
+        Ok(self.state().pipelines.keys().cloned().collect())
+    }
+
+    async fn journal(&self, draft: Draft) -> Result<Entry> {
+        self.state().journal(draft)
+    }
+
+    async fn amend(
+        &self,
+        pipeline: &str,
+        n: CommitNumber,
+        epoch: i64,
+        amendment: i64,
+        committables: Vec<Committable>,
+        dead_letters: Vec<DeadLetterKey>,
+    ) -> Result<Entry> {
+        let mut state = self.state();
+        let held = state.with_lease(pipeline, epoch)?;
+        let entry = held.entries.get_mut(&n).ok_or_else(|| error::not_journalled(pipeline, n))?;
+        if entry.state != EntryState::Journalled || entry.amendment != amendment {
+            return Err(error::amended_elsewhere(pipeline, n, amendment));
+        }
+        entry.amendment += 1;
+        entry.draft.committables = committables;
+        entry.draft.dead_letters = dead_letters;
+        Ok(entry.clone())
+    }
+
+    async fn complete(&self, completion: Completion) -> Result<()> {
+        self.state().complete(&completion)
+    }
+
+    async fn acknowledged(&self, pipeline: &str, n: CommitNumber) -> Result<()> {
+        let mut state = self.state();
+        let unknown = || error::not_journalled(pipeline, n);
+        let known = state.pipelines.get_mut(pipeline).ok_or_else(unknown)?;
+        let entry = known.entries.get_mut(&n).ok_or_else(unknown)?;
+        match entry.state {
+            EntryState::Journalled => return Err(error::not_complete(pipeline, n)),
+            EntryState::Acknowledged => return Ok(()),
+            EntryState::Complete => {}
+        }
+        entry.state = EntryState::Acknowledged;
+        entry.draft.committables.clear();
+        entry.draft.schemas.clear();
+        entry.draft.landings.clear();
+        entry.draft.dead_letters.clear();
+        entry.draft.replayed.clear();
+        known.attempts.retain(|_, attempt| attempt.n != Some(n));
+        Ok(())
+    }
+
+    async fn position(&self, pipeline: &str, partition: &Partition) -> Result<Option<Position>> {
+        let state = self.state();
+        Ok(state.pipelines.get(pipeline).and_then(|pipeline| pipeline.positions.position(partition)).cloned())
+    }
+
+    async fn receipts(&self, run: Option<&str>, limit: usize) -> Result<Vec<Receipt>> {
+        let state = self.state();
+        let wanted = |receipt: &&Receipt| run.is_none_or(|run| receipt.run == run);
+        Ok(state.receipts.iter().rev().filter(wanted).take(limit).cloned().collect())
+    }
+
+    async fn adopt_mark(&self, pipeline: &str, table: &str, n: CommitNumber) -> Result<()> {
+        if n < 1 {
+            return Err(error::no_number(pipeline, table, n));
+        }
+        let mut state = self.state();
+        let known = state.ensure(pipeline);
+        known.last = known.last.max(n);
+        known.published.insert(table.to_owned(), n);
+        Ok(())
+    }
+
+    async fn forget_table(&self, pipeline: &str, table: &str) -> Result<()> {
+        let mut state = self.state();
+        let of_pipeline = state.receipts.iter().filter(|receipt| receipt.pipeline == pipeline);
+        let (here, elsewhere): (Vec<_>, Vec<_>) = of_pipeline.partition(|receipt| receipt.table == table);
+        let elsewhere: BTreeSet<_> =
+            elsewhere.iter().filter(|receipt| receipt.table != DEAD_LETTERS).map(|receipt| receipt.n).collect();
+        // A line for a whole file goes only if its commit wrote to no other table: else the file would land there twice.
+        let only_here: BTreeSet<_> = here.iter().map(|receipt| receipt.n).filter(|n| !elsewhere.contains(n)).collect();
+        let Some(known) = state.pipelines.get_mut(pipeline) else { return Ok(()) };
+        known.published.remove(table);
+        known.record_paths.retain(|(of, _), _| of != table);
+        known.landings.retain(|(_, of), landing| of != table && (of != Landing::WHOLE || !only_here.contains(&landing.n)));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Attempts for MemoryStore {
+    async fn begin_attempt(&self, pipeline: &str, epoch: i64) -> Result<AttemptId> {
+        let mut state = self.state();
+        let held = state.with_lease(pipeline, epoch)?;
+        let id = AttemptId(uuid::Uuid::now_v7().simple().to_string());
+        held.attempts.insert(id.clone(), Attempt { epoch, dead: false, n: None });
+        Ok(id)
+    }
+
+    async fn doom_attempts(&self, pipeline: &str, epoch: i64, given_up: &[AttemptId]) -> Result<Vec<AttemptId>> {
+        let mut state = self.state();
+        let Some(known) = state.pipelines.get_mut(pipeline) else { return Ok(Vec::new()) };
+        let mut dead = Vec::new();
+        for (id, attempt) in &mut known.attempts {
+            if attempt.n.is_none() {
+                attempt.dead |= attempt.epoch < epoch || given_up.contains(id);
+                dead.extend(attempt.dead.then(|| id.clone()));
+            }
+        }
+        Ok(dead)
+    }
+
+    async fn swept(&self, attempts: &[AttemptId]) -> Result<()> {
+        for pipeline in self.state().pipelines.values_mut() {
+            pipeline.attempts.retain(|id, attempt| attempt.n.is_some() || !attempts.contains(id));
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// Checks everything, then changes everything: an error leaves the state as it was.
+    fn journal(&mut self, draft: Draft) -> Result<Entry> {
+        let Some(pipeline) = self.pipelines.get(&draft.pipeline) else {
+            return Err(error::lease_lost(&draft.pipeline, draft.epoch, None));
+        };
+        if let Some(known) = pipeline.entries.values().find(|entry| entry.draft.token == draft.token) {
+            return Ok(known.clone());
+        }
+        pipeline.check_epoch(&draft.pipeline, draft.epoch)?;
+        pipeline.check_attempts(&draft)?;
+        let mut positions = pipeline.positions.clone();
+        for covers in &draft.covers {
+            if let Covers::Deltas(deltas) = covers {
+                positions.apply(deltas)?;
+            }
+        }
+        let new_ids = pipeline.new_ids(&draft)?;
+        let replayed: BTreeSet<&String> = draft.replayed.iter().collect();
+        let is_open = |letter: &&mut Letter| {
+            letter.indexed.pipeline == draft.pipeline
+                && letter.indexed.state == DeadLetterState::Open
+                && letter.replaying.is_none()
+                && replayed.contains(&letter.indexed.key.id)
+        };
+        let open: Vec<&mut Letter> = self.dead_letters.iter_mut().filter(is_open).collect();
+        if open.len() != replayed.len() {
+            return Err(error::dead_letters_not_open(&draft, open.len(), replayed.len()));
+        }
+
+        let pipeline = self.pipelines.get_mut(&draft.pipeline).expect("it was found above, under the same lock");
+        let n = pipeline.last + 1;
+        for letter in open {
+            letter.replaying = Some(n);
+        }
+        for attempt in &draft.attempts {
+            if let Some(attempt) = pipeline.attempts.get_mut(attempt) {
+                attempt.n = Some(n);
+            }
+        }
+        pipeline.last = n;
+        pipeline.positions = positions;
+        pipeline.ids.extend(new_ids);
+        let entry = Entry { n, draft, amendment: 0, state: EntryState::Journalled, at: Utc::now() };
+        pipeline.entries.insert(n, entry.clone());
+        Ok(entry)
+    }
+
+    fn complete(&mut self, completion: &Completion) -> Result<()> {
+        let (pipeline, n) = (completion.pipeline.as_str(), completion.n);
+        let unknown = || error::not_journalled(pipeline, n);
+        let known = self.pipelines.get_mut(pipeline).ok_or_else(unknown)?;
+        let entry = known.entries.get(&n).ok_or_else(unknown)?;
+        if entry.state != EntryState::Journalled {
+            return Ok(());
+        }
+        known.check_epoch(pipeline, completion.epoch)?;
+        for table in entry.tables() {
+            if !completion.receipts.iter().any(|receipt| receipt.table == table) {
+                return Err(error::receipt_missing(pipeline, n, &table));
+            }
+        }
+        let draft = entry.draft.clone();
+        for receipt in completion.receipts.iter().filter(|receipt| receipt.parked.is_none()) {
+            let published = known.published.entry(receipt.table.clone()).or_insert(n);
+            *published = n.max(*published);
+        }
+        known.add_landings(n, &draft);
+        if let Some(entry) = known.entries.get_mut(&n) {
+            entry.state = EntryState::Complete;
+        }
+        self.add_receipts(pipeline, n, &completion.receipts);
+        self.mark_and_add_dead_letters(pipeline, n, &draft, Utc::now());
+        Ok(())
+    }
+
+    /// One receipt a table: what is there stays.
+    fn add_receipts(&mut self, pipeline: &str, n: CommitNumber, receipts: &[Receipt]) {
+        for receipt in receipts {
+            let same = |other: &Receipt| other.pipeline == pipeline && other.n == n && other.table == receipt.table;
+            if !self.receipts.iter().any(same) {
+                self.receipts.push(receipt.clone());
+            }
+        }
+    }
+
+    fn mark_and_add_dead_letters(&mut self, pipeline: &str, n: CommitNumber, draft: &Draft, at: DateTime<Utc>) {
+        for letter in self.dead_letters.iter_mut().filter(|letter| letter.indexed.pipeline == pipeline) {
+            if draft.replayed.contains(&letter.indexed.key.id) {
+                letter.indexed.state = DeadLetterState::Replayed;
+            }
+        }
+        for key in &draft.dead_letters {
+            let same = |other: &Letter| other.indexed.pipeline == pipeline && other.indexed.key.id == key.id;
+            if !self.dead_letters.iter().any(same) {
+                let (pipeline, run) = (pipeline.to_owned(), draft.run.clone());
+                let indexed = IndexedDeadLetter { key: key.clone(), state: DeadLetterState::Open, pipeline, n, run, at };
+                self.dead_letters.push(Letter { indexed, replaying: None });
+            }
+        }
+    }
+
+    /// The pipeline, if its lease has this epoch and is held; else `lease_lost`.
+    pub(super) fn with_lease(&mut self, pipeline: &str, epoch: i64) -> Result<&mut Pipeline> {
+        match self.pipelines.get_mut(pipeline) {
+            None => Err(error::lease_lost(pipeline, epoch, None)),
+            Some(known) => known.check_epoch(pipeline, epoch).map(|()| known),
+        }
+    }
+}
+
+impl Pipeline {
+    pub(super) fn check_epoch(&self, name: &str, epoch: i64) -> Result<()> {
+        match &self.lease {
+            Some(lease) if lease.epoch == epoch && lease.held => Ok(()),
+            lease => Err(error::lease_lost(name, epoch, lease.as_ref().map(|lease| lease.epoch))),
+        }
+    }
+
+    fn check_attempts(&self, draft: &Draft) -> Result<()> {
+        let wanted: BTreeSet<&AttemptId> = draft.attempts.iter().collect();
+        let is_alive = |id: &&&AttemptId| self.attempts.get(**id).is_some_and(|attempt| !attempt.dead && attempt.n.is_none());
+        let alive = wanted.iter().filter(is_alive).count();
+        if alive == wanted.len() { Ok(()) } else { Err(error::attempt_dead(draft, wanted.len(), alive)) }
+    }
+
+    /// The ids of a draft, all of them free.
+    fn new_ids(&self, draft: &Draft) -> Result<BTreeSet<(String, String)>> {
+        let mut new = BTreeSet::new();
+        for covers in &draft.covers {
+            let Covers::Ids { scope, ids } = covers else { continue };
+            let mut free = 0;
+            for id in ids {
+                let key = (scope.clone(), id.clone());
+                free += usize::from(!self.ids.contains(&key) && new.insert(key));
+            }
+            if free != ids.len() {
+                return Err(error::ids_taken(draft, scope, ids.len() - free, ids.len()));
+            }
+        }
+        Ok(new)
+    }
+
+    /// A late landing does not replace a newer one.
+    fn add_landings(&mut self, n: CommitNumber, draft: &Draft) {
+        for (place, landing) in draft.landings.iter().enumerate() {
+            let landing = Landing { n, ..landing.clone() };
+            if let Some(records) = &landing.records {
+                let last = self.record_paths.entry((landing.table.clone(), records.to_string())).or_insert((n, place));
+                *last = (*last).max((n, place));
+            }
+            let key = (landing.address.clone(), landing.table.clone());
+            if self.landings.get(&key).is_none_or(|known| known.n <= n) {
+                self.landings.insert(key, landing);
+            }
+        }
+    }
+}

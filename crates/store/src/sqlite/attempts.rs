@@ -1,0 +1,79 @@
+//! Attempts at staging: alive, journalled, or dead until swept.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use longshore_core::Result;
+use longshore_core::commit::AttemptId;
+use longshore_core::store::Attempts;
+use sqlx::SqliteConnection;
+
+use super::SqliteStore;
+use super::database::{Failure, list};
+use super::journal::pipeline_id;
+use super::leases::check_epoch;
+
+#[async_trait]
+impl Attempts for SqliteStore {
+    async fn begin_attempt(&self, pipeline: &str, epoch: i64) -> Result<AttemptId> {
+        let mut write = self.database.begin().await?;
+        let result = begin(&mut write, pipeline, epoch).await;
+        write.finish("registering an attempt in", result).await
+    }
+
+    async fn doom_attempts(&self, pipeline: &str, epoch: i64, given_up: &[AttemptId]) -> Result<Vec<AttemptId>> {
+        let mut write = self.database.begin().await?;
+        let result = doom(&mut write, pipeline, epoch, given_up).await;
+        write.finish("giving up attempts in", result).await
+    }
+
+    async fn swept(&self, attempts: &[AttemptId]) -> Result<()> {
+        if attempts.is_empty() {
+            return Ok(());
+        }
+        let mut write = self.database.begin().await?;
+        let result = swept(&mut write, attempts).await;
+        write.finish("forgetting attempts in", result).await
+    }
+}
+
+async fn begin(connection: &mut SqliteConnection, pipeline: &str, epoch: i64) -> Result<AttemptId, Failure> {
+    let id = check_epoch(connection, pipeline, epoch).await?;
+    let attempt = uuid::Uuid::now_v7().simple().to_string();
+    sqlx::query("INSERT INTO attempts (id, pipeline, epoch) VALUES (?, ?, ?)")
+        .bind(&attempt)
+        .bind(id)
+        .bind(epoch)
+        .execute(connection)
+        .await?;
+    Ok(AttemptId(attempt))
+}
+
+async fn doom(
+    connection: &mut SqliteConnection,
+    pipeline: &str,
+    epoch: i64,
+    given_up: &[AttemptId],
+) -> Result<Vec<AttemptId>, Failure> {
+    const OLD: &str = "UPDATE attempts SET dead = 1 WHERE pipeline = ? AND n IS NULL AND epoch < ? AND dead = 0";
+    const GIVEN_UP: &str =
+        "UPDATE attempts SET dead = 1 WHERE id IN (SELECT value FROM json_each(?)) AND pipeline = ? AND n IS NULL";
+    const DEAD: &str = "SELECT id FROM attempts WHERE pipeline = ? AND n IS NULL AND dead = 1 ORDER BY id";
+    let Some(id) = pipeline_id(connection, pipeline).await? else { return Ok(Vec::new()) };
+    sqlx::query(OLD).bind(id).bind(epoch).execute(&mut *connection).await?;
+    let given_up: BTreeSet<&AttemptId> = given_up.iter().collect();
+    if !given_up.is_empty() {
+        sqlx::query(GIVEN_UP).bind(list(&given_up)?).bind(id).execute(&mut *connection).await?;
+    }
+    let dead: Vec<String> = sqlx::query_scalar(DEAD).bind(id).fetch_all(connection).await?;
+    Ok(dead.into_iter().map(AttemptId).collect())
+}
+
+/// Files that are gone cannot be journalled, so an attempt without a row is as dead as a doomed one.
+async fn swept(connection: &mut SqliteConnection, attempts: &[AttemptId]) -> Result<(), Failure> {
+    sqlx::query("DELETE FROM attempts WHERE id IN (SELECT value FROM json_each(?)) AND n IS NULL")
+        .bind(list(attempts)?)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
