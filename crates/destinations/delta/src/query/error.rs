@@ -49,7 +49,13 @@ pub(super) fn from_datafusion(error: DataFusionError, seen: &Seen) -> Error {
         }
         DataFusionError::Execution(text) => usage(codes::QUERY_FAILED, clean(text)),
         DataFusionError::ArrowError(arrow, _) => {
-            usage(codes::QUERY_FAILED, clean(&arrow.to_string())).hint("TRY_CAST gives NULL for what cannot be cast")
+            let text = arrow.to_string();
+            let hint = if text.contains("too large to store in a Decimal") {
+                "a number of more than 38 digits before the point is written bignumeric('...')"
+            } else {
+                "TRY_CAST gives NULL for what cannot be cast"
+            };
+            usage(codes::QUERY_FAILED, clean(&text)).hint(hint)
         }
         DataFusionError::ResourcesExhausted(text) => {
             Error::new(Kind::Usage, codes::QUERY_MEMORY, format!("the query ran out of memory: {}", clean(text)))

@@ -76,6 +76,10 @@ impl Labels {
     fn name(&self, i: usize, count: usize, planned: &str) -> String {
         match self.of_column(i, count) {
             Some(Label::Given(name) | Label::Computed(name)) => name.clone(),
+            // A path in one pair of backticks.
+            Some(Label::Column(path)) if path.rsplit('.').next().is_some_and(|last| planned.eq_ignore_ascii_case(last)) => {
+                planned.to_owned()
+            }
             // The plan knows the spelling of the table; of a field it is within the last brackets.
             Some(Label::Column(last)) if !planned.eq_ignore_ascii_case(last) => {
                 let field = planned.strip_suffix(']').and_then(|rest| rest.rsplit_once('[')).map(|(_, field)| field);

@@ -134,7 +134,7 @@ async fn rows(warehouse: &Warehouse, tables: &[TableInfo], mut statement: Statem
     let plan = planned.map_err(|e| struct_fields.take_problem().unwrap_or_else(|| from_datafusion(e, &seen)))?;
     checks::reads_only(&plan)?;
     checks::arithmetic(&plan)?;
-    let (_, planned_fields) = (plan.schema(), plan.schema().as_arrow().clone());
+    let planned_fields = plan.schema().as_arrow().clone();
     let frame = DataFrame::new(context.state(), plan);
     let stream = Box::pin(frame.execute_stream()).await.map_err(|e| from_datafusion(e, &seen))?;
     // The plan's types are before coercion, the stream's after; the plan's metadata is the more complete.
@@ -186,6 +186,8 @@ fn context(warehouse: &Warehouse, struct_fields: Arc<StructFields>) -> Result<Se
     let config = config
         .with_target_partitions(warehouse.partitions)
         .set_bool("datafusion.sql_parser.enable_ident_normalization", true)
+        // A TIMESTAMP is a point in time: now() too.
+        .set_str("datafusion.execution.time_zone", "+00:00")
         // 0.1 is a tenth, and a BIGNUMERIC is compared with all the digits that are written.
         .set_bool("datafusion.sql_parser.parse_float_as_decimal", true);
     let state = SessionStateBuilder::new()
@@ -263,7 +265,8 @@ fn typed(
             let carried = field.metadata().get(TYPE_KEY).and_then(|name| name.parse::<Type>().ok());
             let column = match carried {
                 Some(Type::BigNumeric) if is_text => bignumeric.call(vec![column]),
-                Some(Type::Time) if is_text => cast(column, DataType::Time64(TimeUnit::Microsecond)),
+                // Nanoseconds, as literals have them: DataFusion does not compare times of two units.
+                Some(Type::Time) if is_text => cast(column, DataType::Time64(TimeUnit::Nanosecond)),
                 _ if spelled == *field.name() => return column,
                 _ => column,
             };
