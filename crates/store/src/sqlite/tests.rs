@@ -223,23 +223,30 @@ async fn a_call_that_is_given_up_half_way_leaves_nothing() {
     let folder = TempDir::new().expect("a folder");
     let store = open(&folder).await;
     let held = lease(&store, LONG).await;
-    for polls in 0..40 {
+    let (mut done, mut given_up) = (0, 0);
+    for round in 0..60 {
+        // From the first step of the call to its end.
+        let polls = 1.25_f64.powi(round) as u64;
+        let mut ended = false;
         let last = store.pipeline("p").await.expect("reads").last;
         let from = (last > 0).then_some(last as u64);
         let asked = draft(&store, &held, from, last as u64 + 1).await;
         let mut call = store.journal(asked);
         for _ in 0..polls {
             if futures::poll!(&mut call).is_ready() {
+                ended = true;
                 break;
             }
             tokio::task::yield_now().await;
         }
         drop(call);
+        *(if ended { &mut done } else { &mut given_up }) += 1;
         let state = store.pipeline("p").await.expect("reads");
         assert_eq!(state.open.len() as i64, state.last, "number and entry go together");
         let position = store.position("p", &Partition("a".into())).await.expect("reads");
         assert_eq!(position, (state.last > 0).then(|| Position::from_count(state.last as u64)));
     }
+    assert!(done > 0 && given_up > 10, "{done} done, {given_up} given up");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ pub async fn a_dead_or_unknown_attempt_is_refused(pair: Pair) {
     let (good, dead, used) = (begin(&*pair.one, &lease).await, begin(&*pair.one, &lease).await, begin(&*pair.one, &lease).await);
     let foreign = begin(&*pair.one, &other).await;
     let doomed = pair.two.doom_attempts("p", lease.epoch, std::slice::from_ref(&dead)).await.expect("doomed");
-    assert_eq!(doomed, [dead.clone()]);
+    assert_eq!(doomed, std::slice::from_ref(&dead));
     pair.one.journal(draft(&lease, std::slice::from_ref(&used), "t0")).await.expect("journalled");
     for (token, bad) in [("t1", dead.clone()), ("t2", used), ("t3", foreign), ("t4", AttemptId("never".into()))] {
         refused_with(pair.one.journal(draft(&lease, &[good.clone(), bad], token)).await, "attempt_dead");
@@ -34,8 +34,8 @@ pub async fn dooming_spares_journalled_attempts_and_those_of_the_current_epoch(p
     let new = lease_of(&*pair.two, "p", LONG).await;
     let mine = begin(&*pair.two, &new).await;
     let given_up = [journalled, AttemptId("never".into())];
-    assert_eq!(pair.two.doom_attempts("p", new.epoch, &given_up).await.expect("doomed"), [left.clone()]);
-    assert_eq!(pair.two.doom_attempts("p", new.epoch, &[]).await.expect("not swept yet"), [left.clone()]);
+    assert_eq!(pair.two.doom_attempts("p", new.epoch, &given_up).await.expect("doomed"), std::slice::from_ref(&left));
+    assert_eq!(pair.two.doom_attempts("p", new.epoch, &[]).await.expect("not swept yet"), std::slice::from_ref(&left));
     refused_with(pair.two.journal(draft(&new, std::slice::from_ref(&left), "t2")).await, "attempt_dead");
     pair.two.swept(&[left]).await.expect("swept");
     assert!(pair.two.doom_attempts("p", new.epoch, &[]).await.expect("none").is_empty());
