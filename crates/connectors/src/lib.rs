@@ -1,1 +1,121 @@
-//! Placeholder.
+//! The one list of sources and destinations: what each is called, what it can do, which settings it takes and how it is
+//! made. The command line, `describe`, `explain` and the reference pages read it.
+//!
+//! A new connector is its folder, a line in this crate's manifest and an entry in [`ALL`].
+
+mod delta;
+mod files;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use longshore_core::Result;
+use longshore_core::destination::Destination;
+use longshore_core::error::{Code, Error, Kind, code};
+use longshore_core::source::Source;
+use serde_json::Value;
+
+/// Every connector, sources first.
+pub const ALL: &[Declaration] = &[files::DECLARATION, delta::DECLARATION];
+
+/// What a connector says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Declaration {
+    /// The name, as `type:` in a pipeline file has it.
+    pub name: &'static str,
+    /// What it is, in one line.
+    pub summary: &'static str,
+    /// What it can do, a phrase each.
+    pub capabilities: &'static [&'static str],
+    /// The JSON schema of its settings, generated from their documentation.
+    pub settings: fn() -> Value,
+    /// The error and reason codes of its own.
+    pub codes: &'static [&'static [Code]],
+    /// How it is made.
+    pub make: Make,
+}
+
+/// How a connector is made from its settings. Errors: kind `Config` if they cannot be used.
+#[derive(Debug, Clone, Copy)]
+pub enum Make {
+    /// A source.
+    Source {
+        /// Makes it.
+        open: fn(Value, &Surroundings) -> Result<Arc<dyn Source>>,
+        /// What it reads, for people.
+        inputs: fn(&Value) -> Vec<String>,
+    },
+    /// A destination.
+    Destination {
+        /// Makes it.
+        open: fn(Value) -> Result<Arc<dyn Destination>>,
+        /// The dataset, for people and as an identity: two settings that mean one place give one text.
+        place: fn(&Value) -> Result<String>,
+    },
+}
+
+/// What a connector may use of the machine.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// A folder for what does not fit into memory: standard input, records that are too large.
+    pub spool: PathBuf,
+}
+
+impl Declaration {
+    /// `source` or `destination`.
+    pub fn role(&self) -> &'static str {
+        match self.make {
+            Make::Source { .. } => "source",
+            Make::Destination { .. } => "destination",
+        }
+    }
+}
+
+/// The connector of this name.
+pub fn find(name: &str) -> Option<&'static Declaration> {
+    ALL.iter().find(|declaration| declaration.name == name)
+}
+
+/// Every code that somebody may meet, those of the core and of all connectors, in order of name.
+pub fn codes() -> Vec<Code> {
+    let mut codes: Vec<Code> = code::ALL.to_vec();
+    codes.extend(ALL.iter().flat_map(|declaration| declaration.codes.iter().copied().flatten()));
+    codes.sort_by_key(|code| code.name);
+    codes
+}
+
+/// Reads settings into a connector's own form. They were checked against its schema before, so that an error here is rare and
+/// names the connector only.
+fn read<T: serde::de::DeserializeOwned>(name: &str, settings: Value) -> Result<T> {
+    serde_json::from_value(settings)
+        .map_err(|e| Error::new(Kind::Config, code::CONFIG, format!("the settings of `{name}` cannot be used")).caused_by(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_and_code_is_declared_once() {
+        let mut names: Vec<&str> = ALL.iter().map(|declaration| declaration.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+        let codes = codes();
+        for pair in codes.windows(2) {
+            assert_ne!(pair[0].name, pair[1].name, "declared twice");
+        }
+    }
+
+    #[test]
+    fn every_setting_is_documented() {
+        for declaration in ALL {
+            let schema = (declaration.settings)();
+            let properties = schema["properties"].as_object().expect("an object of settings");
+            assert!(!properties.is_empty());
+            for (name, property) in properties {
+                assert!(property["description"].is_string(), "{}: {name} has no text", declaration.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `longshore check`: what a run of a pipeline file would do.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use longshore_core::error::Result;
+use longshore_engine::{RunPlan, plan};
+use serde_json::json;
+
+use super::run::read;
+use super::{open_store, surroundings};
+use crate::args::CheckArgs;
+use crate::console::Console;
+use crate::exit;
+use crate::reporter::Reporter;
+use crate::units;
+
+/// Reads the file, looks at the inputs and the tables, and says the plan. Changes no table and no input.
+pub async fn run(console: &Console, store: &Path, args: &CheckArgs) -> Result<u8> {
+    let file = read(&args.pipeline)?;
+    let source = file.open_source(&surroundings(store))?;
+    let destination = file.open_destination()?;
+    let books = open_store(store).await?;
+    let reporter = Arc::new(Reporter::new(&console.without_events()));
+    let plan = plan(books, source, destination, &file.pipeline, reporter.clone()).await?;
+    reporter.done();
+    if console.json {
+        objects(console, &plan)?
+    } else {
+        text(console, &file.pipeline.destination, &plan)?
+    }
+    Ok(exit::DONE)
+}
+
+fn objects(console: &Console, plan: &RunPlan) -> Result<()> {
+    for (input, bytes) in &plan.inputs {
+        console.object(&json!({"input": input, "action": "load", "bytes": bytes}))?;
+    }
+    for (input, why) in &plan.skipped {
+        console.object(&json!({"input": input, "action": "skip", "reason": why}))?;
+    }
+    for (input, why) in &plan.refused {
+        console.object(&json!({"input": input, "action": "refuse", "reason": why}))?;
+    }
+    for table in &plan.tables {
+        let (existed, changes) = (table.plan.existed, &table.plan.changes);
+        console.object(&json!({"table": table.table, "exists": existed, "changes": changes, "schema": table.plan.schema}))?;
+    }
+    Ok(())
+}
+
+fn text(console: &Console, destination: &str, plan: &RunPlan) -> Result<()> {
+    let bytes: u64 = plan.inputs.iter().map(|(_, bytes)| bytes).sum();
+    let inputs = units::count(plan.inputs.len() as u64, "input", "inputs");
+    console.data(format!("a run would read {inputs}, {}, into {destination}", units::show_bytes(bytes)))?;
+    for (input, bytes) in &plan.inputs {
+        console.data(format!("  {input}  {}", units::show_bytes(*bytes)))?;
+    }
+    for (input, why) in &plan.skipped {
+        console.data(format!("  {input}  skipped: {why}"))?;
+    }
+    for (input, why) in &plan.refused {
+        console.data(format!("  {input}  cannot be read: {why}"))?;
+    }
+    for table in &plan.tables {
+        let changes = if table.plan.changes.is_empty() { "no change".to_owned() } else { table.plan.changes.join(", ") };
+        console.data(format!("table {}: {changes}", table.table))?;
+        if !table.plan.existed {
+            let rows: Vec<Vec<String>> =
+                table.plan.schema.fields.iter().map(|field| vec![format!("  {}", field.name), field.to_string()]).collect();
+            console.data(crate::listing::aligned(&["", ""], &rows))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! One file per command.
+
+mod check;
+mod completions;
+mod dead_letters;
+mod describe;
+mod discover;
+mod explain;
+mod init;
+mod load;
+mod query;
+mod reference;
+mod repair;
+mod run;
+mod runs;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use longshore_connectors::{Declaration, Make, Surroundings, find};
+use longshore_core::destination::Destination;
+use longshore_core::error::{Error, Kind, Result, code};
+use longshore_core::source::Source;
+use longshore_core::store::Store;
+use longshore_delta::config::DeltaConfig;
+use longshore_engine::Pipeline;
+use longshore_files::config::FilesConfig;
+use longshore_store::SqliteStore;
+
+use crate::args::{Cli, Command, Limits};
+use crate::console::Console;
+use crate::destination::Dataset;
+
+/// Runs a command; returns the exit code of what went well enough to be no error.
+pub async fn run(cli: Cli, console: &Console) -> Result<u8> {
+    let store = cli.global.store.as_path();
+    match cli.command {
+        Command::Load(args) => load::run(console, store, &args).await,
+        Command::Run(args) => run::run(console, store, &args).await,
+        Command::Check(args) => check::run(console, store, &args).await,
+        Command::Discover(args) => discover::run(console, store, &args).await,
+        Command::Query(args) => query::run(console, &args).await,
+        Command::Runs { action } => runs::run(console, store, action).await,
+        Command::DeadLetters { action } => dead_letters::run(console, store, action).await,
+        Command::Repair(args) => repair::run(console, store, &args).await,
+        Command::Init(args) => init::run(console, &args),
+        Command::Describe(args) => describe::run(console, &args).await,
+        Command::Explain(args) => explain::run(console, &args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Reference(args) => reference::run(console, &args),
+    }
+}
+
+/// The store, which is made if it is not there.
+async fn open_store(folder: &Path) -> Result<Arc<dyn Store>> {
+    Ok(Arc::new(SqliteStore::open(folder).await?))
+}
+
+/// The store if it is there: a look at the history makes none.
+async fn existing_store(folder: &Path) -> Result<Option<Arc<dyn Store>>> {
+    Ok(SqliteStore::open_existing_read(folder).await?.map(|store| Arc::new(store) as Arc<dyn Store>))
+}
+
+/// What a source may use of the machine.
+fn surroundings(store: &Path) -> Surroundings {
+    Surroundings { spool: store.join("spool") }
+}
+
+/// The source that reads these files.
+fn open_files(config: &FilesConfig, store: &Path) -> Result<Arc<dyn Source>> {
+    match connector("files")?.make {
+        Make::Source { open, .. } => open(settings(config)?, &surroundings(store)),
+        Make::Destination { .. } => Err(Error::new(Kind::Bug, code::BUG, "`files` is not a source")),
+    }
+}
+
+/// The destination that writes to a dataset on the command line.
+fn open_dataset(dataset: &Dataset) -> Result<Arc<dyn Destination>> {
+    let config = DeltaConfig { path: dataset.folder.clone(), dataset: dataset.name.clone() };
+    match connector("delta")?.make {
+        Make::Destination { open, .. } => open(settings(&config)?),
+        Make::Source { .. } => Err(Error::new(Kind::Bug, code::BUG, "`delta` is not a destination")),
+    }
+}
+
+fn connector(name: &str) -> Result<&'static Declaration> {
+    find(name).ok_or_else(|| Error::new(Kind::Bug, code::BUG, format!("`{name}` is not in the list of connectors")))
+}
+
+fn settings(config: &impl serde::Serialize) -> Result<serde_json::Value> {
+    serde_json::to_value(config).map_err(|e| Error::new(Kind::Bug, code::BUG, "settings could not be handed over").caused_by(e))
+}
+
+/// What the command line says of how a run is to run.
+fn limit(pipeline: &mut Pipeline, limits: &Limits) {
+    pipeline.memory = limits.memory;
+    if let Some(lanes) = limits.lanes {
+        pipeline.lanes = usize::from(lanes);
+    }
+    pipeline.wait = limits.wait;
+    pipeline.join = limits.join;
+}

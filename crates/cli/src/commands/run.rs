@@ -1,0 +1,57 @@
+//! `longshore run`: one run of a pipeline file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use longshore_core::error::{Error, Kind, Result, code};
+
+use super::{limit, open_store, surroundings};
+use crate::args::{PipelineArgs, RunArgs, unique};
+use crate::console::Console;
+use crate::destination::Dataset;
+use crate::interrupt;
+use crate::pipeline::PipelineFile;
+use crate::reporter::Reporter;
+use crate::summary::{self, Landed};
+
+/// Runs the pipeline once.
+pub async fn run(console: &Console, store: &Path, args: &RunArgs) -> Result<u8> {
+    let mut file = read(&args.pipeline)?;
+    limit(&mut file.pipeline, &args.limits);
+    if file.scheduled {
+        console.note("the pipeline has a schedule; `run` runs it now, once");
+    }
+    let stop = interrupt::stop_on_signals(console)
+        .map_err(|e| Error::new(Kind::Bug, code::BUG, "signals cannot be listened to").caused_by(e))?;
+    let source = file.open_source(&surroundings(store))?;
+    let destination = file.open_destination()?;
+    let books = open_store(store).await?;
+    let reporter = Arc::new(Reporter::new(console));
+    let result = longshore_engine::run(books, source, destination, &file.pipeline, reporter.clone(), stop).await;
+    let dataset = dataset(&file);
+    let landed = Landed { place: file.pipeline.destination.clone(), dataset, store: summary::unusual(store) };
+    summary::finish(console, &reporter, &landed, result)
+}
+
+/// Reads the pipeline file with its variables.
+pub fn read(args: &PipelineArgs) -> Result<PipelineFile> {
+    let mut parameters = unique("--param", &args.params)?;
+    let time = args.run_time.unwrap_or_else(chrono::Utc::now);
+    let own = [
+        ("run_time", time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
+        ("run_date", time.format("%Y-%m-%d").to_string()),
+    ];
+    for (name, value) in own {
+        if parameters.insert(name.to_owned(), value).is_some() {
+            return Err(Error::new(Kind::Usage, code::USAGE, format!("`{name}` is set by --run-time, not by --param")));
+        }
+    }
+    PipelineFile::read(&args.file, parameters)
+}
+
+/// The dataset of a local warehouse, if that is where the pipeline lands.
+pub fn dataset(file: &PipelineFile) -> Option<Dataset> {
+    let settings = &file.destination.settings;
+    let folder = (file.destination.declaration.name == "delta").then(|| settings["path"].as_str().map(PathBuf::from))??;
+    Some(Dataset { folder, name: settings["dataset"].as_str().unwrap_or("main").to_owned() })
+}

@@ -1,0 +1,250 @@
+//! Pipeline files.
+
+pub mod conform;
+pub mod interpolate;
+pub mod yaml;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use longshore_connectors::{ALL, Declaration, Make, Surroundings, find};
+use longshore_core::commit::{Contract, DEAD_LETTERS, WriteDisposition};
+use longshore_core::destination::Destination;
+use longshore_core::error::{Error, Kind, Place, Result, code};
+use longshore_core::source::Source;
+use longshore_engine::Pipeline;
+use serde_json::Value;
+
+use self::conform::{conform, unknown};
+use self::interpolate::Variables;
+use self::yaml::{Content, Node, invalid};
+
+/// A pipeline: where rows come from, where they land, and under which rules. Values may name variables: `${NAME}`, or
+/// `${NAME:-default}`. Relative paths count from the working directory.
+#[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
+pub struct Settings {
+    /// The pipeline's name: its identity in the store, so it should not change. Letters, digits, `_`, `-` and `.`.
+    pipeline: String,
+    /// What is read: `type` names the connector, the other keys are its settings.
+    #[serde(rename = "source")]
+    _source: Value,
+    /// Where rows land: `type` names the connector, the other keys are its settings.
+    #[serde(rename = "destination")]
+    _destination: Value,
+    /// Rules for single tables; under `*` for every other.
+    #[serde(default)]
+    tables: BTreeMap<String, TableSettings>,
+    /// What becomes of the rows that a table has.
+    #[serde(default)]
+    write: Write,
+    /// What does not fit.
+    #[serde(default)]
+    dead_letters: DeadLetterSettings,
+    /// When to run. Taken note of; `longshore run` runs at once.
+    #[serde(default)]
+    schedule: Option<Value>,
+}
+
+/// Rules for one table.
+#[derive(Debug, Clone, Default, serde::Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct TableSettings {
+    /// The column to partition a new table by; a TIMESTAMP or DATETIME by its UTC day.
+    partition_by: Option<String>,
+    /// What may happen to the columns.
+    schema: Option<ContractName>,
+}
+
+/// What may happen to a table's columns when records do not match them.
+#[derive(Debug, Clone, Copy, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum ContractName {
+    /// Columns are added, types widened where no value changes.
+    Evolve,
+    /// Nothing: a record that does not fit is a dead letter.
+    Freeze,
+    /// Nothing: unknown columns are dropped, counted and reported.
+    Ignore,
+}
+
+/// What becomes of the rows that a table has.
+#[derive(Debug, Clone, Copy, Default, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Write {
+    /// They stay.
+    #[default]
+    Append,
+    /// They are replaced, in the same commit.
+    Truncate,
+    /// There must be none.
+    Empty,
+}
+
+/// What becomes of records that do not fit.
+#[derive(Debug, Clone, Default, serde::Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct DeadLetterSettings {
+    /// The table of the destination that keeps them: `_dead_letters`.
+    table: Option<String>,
+    /// More than this and the run ends with exit code 6.
+    max: Option<u64>,
+    /// Whether to stop then, with nothing of that commit published.
+    stop_on_max: bool,
+}
+
+/// A connector with its settings.
+pub struct Connector {
+    /// Which one.
+    pub declaration: &'static Declaration,
+    /// Its settings, checked against its schema.
+    pub settings: Value,
+}
+
+/// A pipeline file, read and checked.
+pub struct PipelineFile {
+    /// What a run is asked to do, but for what the command line says.
+    pub pipeline: Pipeline,
+    /// What is read.
+    pub source: Connector,
+    /// Where it lands.
+    pub destination: Connector,
+    /// Whether the file has a schedule.
+    pub scheduled: bool,
+}
+
+/// The JSON schema of a pipeline file, without its connectors' settings.
+pub fn schema() -> Value {
+    schemars::schema_for!(Settings).to_value()
+}
+
+impl PipelineFile {
+    /// Reads and checks a file. Errors: kind `Config`, with file, line and column.
+    pub fn read(path: &Path, parameters: BTreeMap<String, String>) -> Result<Self> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Error::new(Kind::Config, code::CONFIG, "the pipeline file cannot be read")
+                .at(Place { file: file.clone(), ..Place::default() })
+                .caused_by(e)
+                .hint("`longshore init` writes one to start from")
+        })?;
+        Self::parse(&file, &text, &Variables::new(parameters))
+    }
+
+    fn parse(file: &str, text: &str, variables: &Variables) -> Result<Self> {
+        let mut root = yaml::parse(file, text)?;
+        variables.fill(&mut root)?;
+        let schema = schema();
+        let value = conform(&root, &schema, &schema, "")?;
+        let settings: Settings = serde_json::from_value(value).map_err(|e| {
+            Error::new(Kind::Config, code::CONFIG, "the pipeline file cannot be used")
+                .at(Place { file: file.to_owned(), ..Place::default() })
+                .caused_by(e)
+        })?;
+        let source = connector(&root, "source")?;
+        let destination = connector(&root, "destination")?;
+        let pipeline = settings.pipeline(&root, &source, &destination)?;
+        Ok(Self { pipeline, source, destination, scheduled: settings.schedule.is_some() })
+    }
+
+    /// Makes the source.
+    pub fn open_source(&self, surroundings: &Surroundings) -> Result<Arc<dyn Source>> {
+        match self.source.declaration.make {
+            Make::Source { open, .. } => open(self.source.settings.clone(), surroundings),
+            Make::Destination { .. } => Err(self.source.misplaced()),
+        }
+    }
+
+    /// Makes the destination.
+    pub fn open_destination(&self) -> Result<Arc<dyn Destination>> {
+        match self.destination.declaration.make {
+            Make::Destination { open, .. } => open(self.destination.settings.clone()),
+            Make::Source { .. } => Err(self.destination.misplaced()),
+        }
+    }
+}
+
+impl Connector {
+    fn misplaced(&self) -> Error {
+        let (name, role) = (self.declaration.name, self.declaration.role());
+        Error::new(Kind::Config, code::CONFIG, format!("`{name}` is a {role}, which does not fit here"))
+    }
+}
+
+impl Settings {
+    fn pipeline(self: &Settings, root: &Node, source: &Connector, destination: &Connector) -> Result<Pipeline> {
+        let place = |key: &str| root.get(key).map_or_else(|| root.place.clone(), |node| node.place.clone());
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if self.pipeline.is_empty() || !self.pipeline.chars().all(fits) {
+            return Err(invalid(place("pipeline"), "a pipeline's name has letters, digits, `_`, `-` and `.` only"));
+        }
+        if self.dead_letters.table.as_deref().is_some_and(|table| table != DEAD_LETTERS) {
+            let table = root.get("dead_letters").and_then(|node| node.get("table"));
+            let place = table.map_or_else(|| place("dead_letters"), |node| node.place.clone());
+            return Err(invalid(place, format!("in this version dead letters are kept in the table `{DEAD_LETTERS}`")));
+        }
+        let any = self.tables.get("*");
+        let contracts = self.tables.iter().filter(|(name, _)| *name != "*");
+        Ok(Pipeline {
+            name: self.pipeline.clone(),
+            inputs: match source.declaration.make {
+                Make::Source { inputs, .. } => inputs(&source.settings),
+                Make::Destination { .. } => return Err(source.misplaced()),
+            },
+            destination: match destination.declaration.make {
+                Make::Destination { place, .. } => place(&destination.settings)?,
+                Make::Source { .. } => return Err(destination.misplaced()),
+            },
+            contract: any.and_then(|table| table.schema).map_or(Contract::Evolve, ContractName::contract),
+            contracts: contracts.filter_map(|(name, table)| Some((name.clone(), table.schema?.contract()))).collect(),
+            disposition: match self.write {
+                Write::Append => WriteDisposition::Append,
+                Write::Truncate => WriteDisposition::Truncate,
+                Write::Empty => WriteDisposition::Empty,
+            },
+            partition_by: self.tables.iter().filter_map(|(name, t)| Some((name.clone(), t.partition_by.clone()?))).collect(),
+            max_dead_letters: self.dead_letters.max,
+            stop_on_max: self.dead_letters.stop_on_max,
+            ..Pipeline::default()
+        })
+    }
+}
+
+impl ContractName {
+    fn contract(self) -> Contract {
+        match self {
+            ContractName::Evolve => Contract::Evolve,
+            ContractName::Freeze => Contract::Freeze,
+            ContractName::Ignore => Contract::Ignore,
+        }
+    }
+}
+
+/// The block `role` of a pipeline file: its connector and the settings that it takes.
+fn connector(root: &Node, role: &str) -> Result<Connector> {
+    let missing = || invalid(root.place.clone(), format!("`{role}` is missing"));
+    let block = root.get(role).ok_or_else(missing)?;
+    let Content::Map(entries) = &block.content else {
+        return Err(invalid(block.place.clone(), format!("`{role}` must be a map of settings, not {}", block.what())));
+    };
+    let known: Vec<&str> = ALL.iter().filter(|d| d.role() == role).map(|d| d.name).collect();
+    let Some(type_) = block.get("type") else {
+        let known = known.join(", ");
+        return Err(invalid(block.place.clone(), format!("`{role}` has no `type`")).hint(format!("known: {known}")));
+    };
+    let name = match &type_.content {
+        Content::Scalar { text, .. } => text.as_str(),
+        _ => return Err(invalid(type_.place.clone(), format!("`{role}.type` must be a text, not {}", type_.what()))),
+    };
+    let Some(declaration) = find(name).filter(|declaration| declaration.role() == role) else {
+        let (message, hint) = unknown(&format!("the {role}"), name, &known);
+        return Err(invalid(type_.place.clone(), message).hint(hint));
+    };
+    let rest: Vec<_> = entries.iter().filter(|(key, _)| key.name != "type").cloned().collect();
+    let rest = Node { place: block.place.clone(), content: Content::Map(rest) };
+    let schema = (declaration.settings)();
+    Ok(Connector { declaration, settings: conform(&rest, &schema, &schema, role)? })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! `load` when all goes well, and what it leaves.
+
+use serde_json::json;
+
+use crate::place::{Place, examples, snapshot};
+
+fn shop() -> Place {
+    let place = Place::new();
+    for name in ["2024-03.xml", "2024-04.xml"] {
+        place.write(&format!("shop/{name}"), &examples(&format!("shop/{name}")));
+    }
+    place
+}
+
+#[test]
+fn xml_files_become_tables_once() {
+    let place = shop();
+    snapshot!("load_xml", place.run(&["load", "shop/*.xml", "--to", "warehouse/shop"]));
+    snapshot!("load_xml_again", place.run(&["load", "shop/*.xml", "--to", "warehouse/shop"]));
+    assert_eq!(place.rows("select count(*) as n from shop.orders"), [json!({"n": 15})]);
+    assert_eq!(place.rows("select count(*) as n from shop.customers"), [json!({"n": 6})]);
+    let sum = "select sum(o.ShipInfo['Freight']) as freight from shop.orders o where o.ShipInfo['ShippedDate'] is null";
+    assert_eq!(place.rows(sum), [json!({"freight": "214.9"})]);
+    snapshot!("describe_table", place.run(&["describe", "shop.orders"]));
+}
+
+#[test]
+fn csv_and_json_land_beside_each_other() {
+    let place = Place::with(&[
+        ("tides.csv", "station,at,level\nnorth,2024-05-01T06:00:00Z,112.5\nsouth,2024-05-01T06:00:00Z,120\n"),
+        ("visits.jsonl", "{\"who\": \"a\", \"pages\": [1, 2]}\n{\"who\": \"b\", \"pages\": []}\n"),
+    ]);
+    snapshot!("load_csv", place.run(&["load", "tides.csv"]));
+    snapshot!("load_json", place.run(&["load", "visits.jsonl"]));
+    assert_eq!(place.rows("select level from tides order by level")[0], json!({"level": "112.5"}));
+    assert_eq!(place.rows("select pages from visits where who = 'a'"), [json!({"pages": [1, 2]})]);
+}
+
+#[test]
+fn json_events_end_with_a_summary() {
+    let place = Place::with(&[("a.csv", "id,name\n1,x\n2,y\n")]);
+    let said = place.good(&["load", "a.csv", "--json"]);
+    assert_eq!(said.stderr, "");
+    let events = said.objects();
+    assert_eq!(events[0]["event"], "started");
+    let last = events.last().expect("events");
+    assert_eq!(last["event"], "summary");
+    assert_eq!((&last["status"], &last["exit_code"], &last["tables"]), (&json!("SUCCEEDED"), &json!(0), &json!({"a": 2})));
+    let kinds: Vec<&str> = events.iter().filter_map(|event| event["event"].as_str()).collect();
+    for kind in ["found", "schema", "journalled", "published", "completed", "finished"] {
+        assert!(kinds.contains(&kind), "{kind} is not among {kinds:?}");
+    }
+}
+
+#[test]
+fn the_flags_of_an_older_tool_are_understood() {
+    let place = Place::with(&[("a.csv", "id\n1\n")]);
+    place.good(&["load", "--input", "a.csv", "--output", "warehouse/old", "--dead_letter_dir", "bad"]);
+    assert_eq!(place.rows("select id from old.a"), [json!({"id": 1})]);
+}
+
+#[test]
+fn an_input_that_is_not_there_is_exit_code_4_and_a_pattern_without_match_is_none() {
+    let place = Place::with(&[("a.csv", "id\n1\n")]);
+    snapshot!("missing_file", place.run(&["load", "a.csv", "none.csv"]));
+    assert_eq!(place.run(&["query", "select * from a"]).code, 3, "nothing may have landed");
+    snapshot!("no_match", place.run(&["load", "none/*.csv"]));
+}
+
+#[test]
+fn standard_input_is_loaded() {
+    let place = Place::with(&[("a.csv", "id\n1\n2\n")]);
+    let mut command = place.command(&["load", "-", "--table", "piped"]);
+    command.stdin(std::fs::File::open(place.path().join("a.csv")).expect("opens"));
+    let said = place.said(command.output().expect("runs"));
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert_eq!(place.rows("select count(*) as n from piped"), [json!({"n": 2})]);
+}
+
+#[test]
+fn truncate_replaces_and_partitions_are_by_day() {
+    let place = Place::with(&[
+        ("a.csv", "at,n\n2024-05-01T06:00:00Z,1\n2024-05-02T06:00:00Z,2\n"),
+        ("b.csv", "at,n\n2024-05-03T06:00:00Z,3\n"),
+    ]);
+    place.good(&["load", "a.csv", "--table", "t", "--partition-by", "at"]);
+    assert!(place.has("warehouse/main/t/at_day=2024-05-01"));
+    place.good(&["load", "b.csv", "--table", "t", "--write", "truncate"]);
+    assert_eq!(place.rows("select n from t"), [json!({"n": 3})]);
+}
+
+#[test]
+fn what_files_hold_is_discovered_as_a_pipeline_file() {
+    let place = shop();
+    let said = place.good(&["discover", "shop/*.xml"]);
+    snapshot!("discover", said);
+    assert!(!place.has("warehouse"), "nothing is written");
+    place.write("found.yaml", &said.stdout);
+    place.good(&["run", "found.yaml"]);
+    assert_eq!(place.rows("select count(*) as n from orders"), [json!({"n": 15})]);
+}
