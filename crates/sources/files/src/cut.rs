@@ -174,6 +174,11 @@ impl Feed {
         self.ended = false;
     }
 
+    /// Takes the input behind the buffer away, leaving none.
+    pub fn take_input(&mut self) -> Input {
+        std::mem::replace(&mut self.input, Box::new(std::io::empty()))
+    }
+
     /// Reads until the buffer holds `bytes` or the input ends; returns whether it has ended.
     pub fn fill(&mut self, bytes: usize) -> Result<bool> {
         while !self.ended && self.buffer.len() < bytes {
@@ -186,6 +191,17 @@ impl Feed {
             }
         }
         Ok(self.ended)
+    }
+
+    /// Drops a byte order mark at the beginning of the input; returns its length.
+    pub fn skip_mark(&mut self) -> Result<u64> {
+        const MARK: &[u8] = b"\xEF\xBB\xBF";
+        self.fill(MARK.len())?;
+        if !self.buffer.starts_with(MARK) {
+            return Ok(0);
+        }
+        self.buffer.drain(..MARK.len());
+        Ok(MARK.len() as u64)
     }
 
     /// Whether the input has ended; the buffer may still hold some of it.
@@ -277,7 +293,8 @@ fn new_file(folder: &Path) -> std::io::Result<(PathBuf, File)> {
     }
 }
 
-fn cannot_spill(path: &Path, error: std::io::Error) -> Error {
+/// The error of a file for a record that is too large.
+pub(crate) fn cannot_spill(path: &Path, error: std::io::Error) -> Error {
     Error::new(
         Kind::Source,
         crate::error::SPILL_FAILED,

@@ -20,4 +20,12 @@ codes! {
     XML_ENTITY_UNKNOWN = "xml_entity_unknown": "A reference such as `&name;` stands for nothing that the document declares, or for markup. A bare `&` in text is written `&amp;`. Correct the record and replay it.";
     XML_EXTERNAL_ENTITY = "xml_external_entity": "The record uses an entity whose text stands outside of the document, in a file or at an address. Such entities are never fetched. Put the text into the record and replay it.";
     XML_ENTITY_LIMIT = "xml_entity_limit": "The entities in the record expand to far more text than the record is long, or refer to one another without end. This is how XML bombs work, so the expansion was stopped.";
+    FILE_MISSING = "file_missing": "A file that was named does not exist. Nothing was loaded. Check the path; a pattern such as `data/*.xml` may match nothing, a name may not.";
+    FILE_DENIED = "file_denied": "A file or folder could not be opened, listed or read. The message underneath is the system's own. Nothing of it landed.";
+    FILE_CHANGED = "file_changed": "The file was changed, replaced or removed while it was read. What had been read of it was given up, so that rows of two versions do not mix. The next run reads it anew.";
+    COMPRESSION_BROKEN = "compression_broken": "The compressed file ends early or is damaged, usually because a transfer was cut off. None of its records landed. Get it again and load it.";
+    ENCODING_UNKNOWN = "encoding_unknown": "The file declares an encoding that is not known. Convert it to UTF-8, for example with `iconv`, and load it again.";
+    RECORD_PATHS_NEST = "record_paths_nest": "Two of the record paths lie within one another or are the same, so that a record would belong to two tables. Name the outer one; what repeats inside of it becomes an ARRAY.";
+    FILE_REJECTED = "file_rejected": "A record of the file does not fit, and `on_bad_record: reject-file` turns the whole file away. The reason names the first such record. Correct the file and load it again.";
+    AFTER_LOAD_FAILED = "after_load_failed": "A file that has landed, or was refused, could not be moved or deleted. Its rows are safe; the next run tries again. Check the permissions and the space of the folder.";
 }

@@ -229,9 +229,7 @@ impl<'a> Iterator for Members<'a> {
         if self.next >= self.end {
             return None;
         }
-        let Token::Key(span) = self.tape.token(self.next) else {
-            unreachable!("a parser wrote a value without its key")
-        };
+        let Token::Key(span) = self.tape.token(self.next) else { unreachable!("a parser wrote a value without its key") };
         let value = self.next + 1;
         self.next = self.tape.after(value);
         Some((self.tape.text(span), value))
