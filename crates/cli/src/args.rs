@@ -93,28 +93,49 @@ pub struct LoadArgs {
     #[command(flatten)]
     pub files: FileArgs,
     /// The dataset to land in: FOLDER/DATASET, or DATASET alone for warehouse/DATASET.
-    #[arg(long, alias = "output", value_name = "DEST", env = "LONGSHORE_TO", default_value = destination::DEFAULT, hide_env = true)]
+    #[arg(help_heading = "Landing", long, alias = "output", value_name = "DEST", env = "LONGSHORE_TO", default_value = destination::DEFAULT, hide_env = true)]
     pub to: String,
     /// What becomes of the rows that a table has.
-    #[arg(long, env = "LONGSHORE_WRITE", default_value = "append", value_parser = word::<WriteDisposition>(&["append", "truncate", "empty"]), hide_env = true)]
+    #[arg(help_heading = "Landing", long, env = "LONGSHORE_WRITE", default_value = "append", value_parser = word::<WriteDisposition>(&["append", "truncate", "empty"]), hide_env = true)]
     pub write: WriteDisposition,
     /// The column to partition a new table by; a time by its UTC day. May be repeated.
-    #[arg(long, value_name = "[TABLE=]COLUMN", env = "LONGSHORE_PARTITION_BY", value_delimiter = '\n', hide_env = true)]
+    #[arg(
+        help_heading = "Landing",
+        long,
+        value_name = "[TABLE=]COLUMN",
+        env = "LONGSHORE_PARTITION_BY",
+        value_delimiter = '\n',
+        hide_env = true
+    )]
     pub partition_by: Vec<String>,
     /// What may happen to a table's columns when records do not match them.
-    #[arg(long, env = "LONGSHORE_CONTRACT", default_value = "evolve", value_parser = word::<Contract>(&["evolve", "freeze", "ignore"]), hide_env = true)]
+    #[arg(help_heading = "Landing", long, env = "LONGSHORE_CONTRACT", default_value = "evolve", value_parser = word::<Contract>(&["evolve", "freeze", "ignore"]), hide_env = true)]
     pub contract: Contract,
     /// With more dead letters than this, end with exit code 6.
-    #[arg(long, value_name = "N", env = "LONGSHORE_MAX_DEAD_LETTERS", hide_env = true)]
+    #[arg(help_heading = "Landing", long, value_name = "N", env = "LONGSHORE_MAX_DEAD_LETTERS", hide_env = true)]
     pub max_dead_letters: Option<u64>,
     /// Stop then, with nothing of that commit published.
-    #[arg(long, requires = "max_dead_letters", env = "LONGSHORE_STOP_ON_MAX", value_parser = FalseyValueParser::new(), hide_env = true)]
+    #[arg(help_heading = "Landing", long, requires = "max_dead_letters", env = "LONGSHORE_STOP_ON_MAX", value_parser = FalseyValueParser::new(), hide_env = true)]
     pub stop_on_max: bool,
     /// A folder that files which cannot be read are moved to, each with a reason beside it.
-    #[arg(long, alias = "dead_letter_dir", value_name = "DIR", env = "LONGSHORE_DEAD_LETTER_DIR", hide_env = true)]
+    #[arg(
+        help_heading = "Landing",
+        long,
+        alias = "dead_letter_dir",
+        value_name = "DIR",
+        env = "LONGSHORE_DEAD_LETTER_DIR",
+        hide_env = true
+    )]
     pub dead_letter_dir: Option<PathBuf>,
     /// What happens to a file once it has landed: keep, move=DIR or delete.
-    #[arg(long, value_name = "ACTION", env = "LONGSHORE_AFTER_LOAD", default_value = "keep", hide_env = true)]
+    #[arg(
+        help_heading = "Landing",
+        long,
+        value_name = "ACTION",
+        env = "LONGSHORE_AFTER_LOAD",
+        default_value = "keep",
+        hide_env = true
+    )]
     pub after_load: AfterLoadArg,
     /// How it runs.
     #[command(flatten)]

@@ -67,7 +67,9 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
     if json {
         let text = error.to_string();
         let message = text.strip_prefix("error: ").unwrap_or(&text).lines().next().unwrap_or_default().to_owned();
-        let usage = Error::new(Kind::Usage, code::USAGE, message).hint("`longshore help` lists the commands and their flags");
+        let tip = text.lines().find_map(|line| line.trim_start().strip_prefix("tip: "));
+        let hint = tip.unwrap_or("`longshore help` lists the commands and their flags");
+        let usage = Error::new(Kind::Usage, code::USAGE, message).hint(hint);
         Console::plain_json().error(&usage, exit::USAGE);
     } else {
         // Nothing is left to tell it to if stderr is closed.

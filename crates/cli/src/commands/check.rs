@@ -8,7 +8,7 @@ use longshore_engine::{RunPlan, plan};
 use serde_json::json;
 
 use super::run::read;
-use super::{open_store, surroundings};
+use super::{store_to_look_at, surroundings};
 use crate::args::CheckArgs;
 use crate::console::Console;
 use crate::exit;
@@ -20,7 +20,7 @@ pub async fn run(console: &Console, store: &Path, args: &CheckArgs) -> Result<u8
     let file = read(&args.pipeline)?;
     let source = file.open_source(&surroundings(store))?;
     let destination = file.open_destination()?;
-    let books = open_store(store).await?;
+    let books = store_to_look_at(store).await?;
     let reporter = Arc::new(Reporter::new(&console.without_events()));
     let plan = plan(books, source, destination, &file.pipeline, reporter.clone()).await?;
     reporter.done();

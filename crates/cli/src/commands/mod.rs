@@ -25,7 +25,7 @@ use longshore_core::store::Store;
 use longshore_delta::config::DeltaConfig;
 use longshore_engine::Pipeline;
 use longshore_files::config::FilesConfig;
-use longshore_store::SqliteStore;
+use longshore_store::{MemoryStore, SqliteStore};
 
 use crate::args::{Cli, Command, Limits};
 use crate::console::Console;
@@ -59,6 +59,14 @@ async fn open_store(folder: &Path) -> Result<Arc<dyn Store>> {
 /// The store if it is there: a look at the history makes none.
 async fn existing_store(folder: &Path) -> Result<Option<Arc<dyn Store>>> {
     Ok(SqliteStore::open_existing_read(folder).await?.map(|store| Arc::new(store) as Arc<dyn Store>))
+}
+
+/// The store if it is there, else an empty one that is gone afterwards: a plan makes none either.
+async fn store_to_look_at(folder: &Path) -> Result<Arc<dyn Store>> {
+    Ok(match existing_store(folder).await? {
+        Some(store) => store,
+        None => Arc::new(MemoryStore::new()),
+    })
 }
 
 /// What a source may use of the machine.

@@ -6,8 +6,8 @@ use longshore_core::error::Result;
 use longshore_engine::{Finding, repair};
 use serde_json::json;
 
-use super::open_store;
 use super::run::{dataset, read};
+use super::{open_store, store_to_look_at};
 use crate::args::{PipelineArgs, RepairArgs};
 use crate::console::Console;
 use crate::destination::Dataset;
@@ -29,7 +29,8 @@ pub async fn run(console: &Console, store: &Path, args: &RepairArgs) -> Result<u
         Some(place) => warehouse::tables_of(place).await?,
         None => Vec::new(),
     };
-    let books = open_store(store).await?;
+    // A look makes no books.
+    let books = if args.apply { open_store(store).await? } else { store_to_look_at(store).await? };
     let findings = repair(books, destination, &name, &tables, args.apply).await?;
     if console.json {
         for finding in &findings {

@@ -69,7 +69,7 @@ enum ContractName {
 }
 
 /// What becomes of the rows that a table has.
-#[derive(Debug, Clone, Copy, Default, serde::Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Write {
     /// They stay.
