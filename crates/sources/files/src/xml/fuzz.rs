@@ -21,8 +21,7 @@ pub fn fuzz_xml(data: &[u8]) {
 /// Everything that a document yields, as text.
 fn read(input: Box<dyn Read + Send>, data: &[u8], chunk: usize) -> Result<(Structure, Vec<String>), String> {
     let structure = look(input, "f", Known::Earlier(&[]), |_| Ok(())).map_err(|error| error.to_string())?;
-    let paths: Vec<_> =
-        structure.records.iter().enumerate().map(|(table, r)| XmlPath { path: r.path.clone(), table }).collect();
+    let paths: Vec<_> = structure.records.iter().enumerate().map(|(table, r)| XmlPath { path: r.path.clone(), table }).collect();
     let format = XmlFormat::new("f", paths.len(), paths, structure.entities.clone(), &Clashes::new());
     let limits = Limits { chunk, max_record: 1 << 20, spill: std::env::temp_dir(), keep_payloads: false };
     let mut cutter = format.cutter(Box::new(Cursor::new(data.to_vec())), &limits);

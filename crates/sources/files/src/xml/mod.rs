@@ -9,3 +9,5 @@ pub mod parse;
 pub mod scan;
 pub mod structure;
 mod tree;
+
+pub use tree::steps;

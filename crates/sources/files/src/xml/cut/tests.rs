@@ -8,10 +8,8 @@ const DOCUMENT: &str = "<?xml version=\"1.0\"?>\n<Root>\n  stray\n  <Clients>\n 
     <Trips>\n<Trip><Client>K1</Client><Leg n=\"1\"/><Leg n=\"2\"/></Trip> <Trip/><Other><Trip>no</Trip></Other>\n</Trips>\n</Root>\n";
 
 fn format() -> XmlFormat {
-    let paths = vec![
-        XmlPath { path: "/Root/Clients/Client".into(), table: 0 },
-        XmlPath { path: "/Root/Trips/Trip".into(), table: 1 },
-    ];
+    let paths =
+        vec![XmlPath { path: "/Root/Clients/Client".into(), table: 0 }, XmlPath { path: "/Root/Trips/Trip".into(), table: 1 }];
     XmlFormat::new("f.xml", 2, paths, Entities::default(), &Clashes::new())
 }
 
@@ -48,11 +46,8 @@ fn bytes(text: impl Into<Vec<u8>>) -> Input {
 
 #[test]
 fn records_of_several_tables_are_cut_with_their_places_whatever_the_chunk_size() {
-    let expected = [
-        r#"0 0 5:5 {"Id":"K1","Name":"Ørsted"}"#,
-        r#"1 1 8:1 {"Client":"K1","Leg":[{"n":"1"},{"n":"2"}]}"#,
-        "2 1 8:59 {}",
-    ];
+    let expected =
+        [r#"0 0 5:5 {"Id":"K1","Name":"Ørsted"}"#, r#"1 1 8:1 {"Client":"K1","Leg":[{"n":"1"},{"n":"2"}]}"#, "2 1 8:58 {}"];
     let folder = std::env::temp_dir();
     for chunk in [1, 7, 64, 1 << 20] {
         assert_eq!(read(&format(), bytes(DOCUMENT), &limits(chunk, 1 << 20, &folder)), expected, "chunks of {chunk}");
@@ -199,9 +194,16 @@ proptest::proptest! {
 #[ignore = "prints measurements"]
 fn how_fast_the_passes_are() {
     let order = |i: usize| {
-        format!("    <Trip>\n      <Client>K{i:05}</Client>\n      <Guide>{}</Guide>\n      <Start>2024-03-{:02}T08:00:00</Start>\n      \
+        format!(
+            "    <Trip>\n      <Client>K{i:05}</Client>\n      <Guide>{}</Guide>\n      <Start>2024-03-{:02}T08:00:00</Start>\n      \
             <Route Booked=\"2024-01-02T00:00:00\">\n        <Via>{}</Via>\n        <Price>{}.50</Price>\n        <Name>Fjord and \
-            mountain</Name>\n        <Town>Odda</Town>\n        <Zip>57{}</Zip>\n      </Route>\n    </Trip>\n", i % 9, i % 28 + 1, i % 3, i % 400, i % 90 + 10)
+            mountain</Name>\n        <Town>Odda</Town>\n        <Zip>57{}</Zip>\n      </Route>\n    </Trip>\n",
+            i % 9,
+            i % 28 + 1,
+            i % 3,
+            i % 400,
+            i % 90 + 10
+        )
     };
     let document = format!("<Root>\n  <Trips>\n{}  </Trips>\n</Root>\n", (0..200_000).map(order).collect::<String>());
     let megabytes = document.len() as f64 / 1e6;

@@ -18,7 +18,8 @@ fn code(record: &str) -> &'static str {
 
 #[test]
 fn attributes_and_children_are_members_and_nested_elements_are_objects() {
-    let record = "<Client ClientID=\"QX7\">\n  <Name>Quill &amp; Co</Name>\n  <Site><Town>Bergen</Town><Zip>0123</Zip></Site>\n</Client>";
+    let record =
+        "<Client ClientID=\"QX7\">\n  <Name>Quill &amp; Co</Name>\n  <Site><Town>Bergen</Town><Zip>0123</Zip></Site>\n</Client>";
     assert_eq!(parse(record), r#"{"ClientID":"QX7","Name":"Quill & Co","Site":{"Town":"Bergen","Zip":"0123"}}"#);
 }
 
@@ -86,7 +87,17 @@ fn line_ends_are_line_feeds_and_blanks_in_attributes_are_spaces() {
 #[test]
 fn a_record_that_is_not_valid_is_turned_away_with_its_place() {
     for record in [
-        "<r a=1/>", "<r a/>", "<r a='1'b='2'/>", "<r a='1' a='2'/>", "<r><1/></r>", "<r a='<'/>", "<r><!x></r>", "<r></s>", "<r>", "", "<r/>x",
+        "<r a=1/>",
+        "<r a/>",
+        "<r a='1'b='2'/>",
+        "<r a='1' a='2'/>",
+        "<r><1/></r>",
+        "<r a='<'/>",
+        "<r><!x></r>",
+        "<r></s>",
+        "<r>",
+        "",
+        "<r/>x",
         "<r =''/>",
     ] {
         assert_eq!(code(record), "xml_record_invalid", "{record}");

@@ -1,0 +1,412 @@
+//! The look at files before they are read: digest, format, records, columns.
+
+use std::collections::BTreeMap;
+
+use futures::StreamExt;
+use longshore_core::commit::Landing;
+use longshore_core::error::{Error, Kind, Result};
+use longshore_core::event::{Events, Phase, RunEvent};
+use longshore_core::lanes::in_lanes;
+use longshore_core::source::{Context, Description, Split};
+use longshore_core::store::FileLedger;
+
+use crate::chunks::{Part, Pass, interrupted};
+use crate::config::{FilesConfig, FormatName};
+use crate::cut::{Limits, empty_records};
+use crate::input::{Raw, Version, digest, head};
+use crate::landing;
+use crate::shape::{Overrides, Shape};
+use crate::source::{FilesSource, blocking};
+use crate::split::{FileSplit, Looked, Refusal, Written, sniff};
+use crate::xml::cut::{Clashes, XmlFormat, XmlPath};
+use crate::xml::structure::{Known, RecordPath, Structure, look as look_at_xml};
+
+/// How much a file's format is guessed from.
+const SNIFF: usize = 64 << 10;
+
+/// What the ledger remembers of an XML file's records.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Remembered {
+    pub paths: Vec<RecordPath>,
+    /// Attributes that share their name with an element: table and path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<(String, String)>,
+}
+
+/// What a first look at one file gives.
+struct First {
+    written: Written,
+    tables: Vec<String>,
+    digest: Option<String>,
+    notes: Vec<String>,
+    warnings: Vec<String>,
+}
+
+/// How far the look is, over all files: each byte is passed once or twice.
+struct Progress {
+    events: Events,
+    done: u64,
+}
+
+impl Progress {
+    fn tell(&self, bytes: u64) {
+        self.events.send(RunEvent::Progress { bytes: self.done + bytes, rows: 0, rejects: 0, phase: Phase::Look });
+    }
+}
+
+impl FilesSource {
+    /// Looks at the files of one commit, in order.
+    pub(crate) async fn look(&self, cx: &Context, splits: Vec<Split>, ledger: &dyn FileLedger) -> Result<Description> {
+        let mut found = Description::default();
+        let mut shapes: BTreeMap<String, Shape> = BTreeMap::new();
+        let mut remembered = remembered(ledger.record_paths(&cx.pipeline).await?);
+        let mut progress = Progress { events: cx.events.clone(), done: 0 };
+        for split in splits {
+            let mut file = FileSplit::read(&split)?;
+            let path = file.path.clone();
+            // As it is now: a retry comes here after the file has changed.
+            file.version = blocking(move || Version::of(&path)).await?;
+            let landings = ledger.landings(&cx.pipeline, &file.address).await?;
+            let refused = match self.look_at_file(cx, &mut file, &landings, &mut remembered, &progress).await {
+                Ok(None) => continue,
+                Ok(Some(of_file)) => {
+                    for (table, shape) in of_file {
+                        shapes.entry(table).or_insert_with(Shape::new).merge(shape);
+                    }
+                    None
+                }
+                Err(error) => Some(self.refuse(cx, &mut file, &landings, error).await?),
+            };
+            progress.done += file.version.size;
+            if refused.as_ref().is_some_and(Option::is_none) {
+                continue;
+            }
+            self.warn_of_twins(cx, &file, &landings, ledger).await?;
+            found.landings.extend(lines(cx, &file, &remembered)?);
+            match refused.flatten() {
+                Some(reject) => found.refused.push((file.write()?, reject)),
+                None => found.splits.push(file.write()?),
+            }
+        }
+        for (table, shape) in &shapes {
+            let schema = shape.resolve(&Overrides::for_table(&self.config, table)?).map_err(|e| e.with("table", table))?;
+            if schema.fields.is_empty() {
+                if shape.rows() > 0 {
+                    cx.events
+                        .warn(format!("the {} records of {table} have no value at all: there is nothing to land", shape.rows()));
+                }
+                continue;
+            }
+            found.tables.insert(table.clone(), schema);
+        }
+        Ok(found)
+    }
+
+    /// Looks at one file and completes its split. `None` if it landed before; else the facts about each table's records.
+    async fn look_at_file(
+        &self,
+        cx: &Context,
+        file: &mut FileSplit,
+        landings: &[Landing],
+        remembered: &mut Remembered,
+        progress: &Progress,
+    ) -> Result<Option<Vec<(String, Shape)>>> {
+        let first = self.first_look(cx, file, landings, remembered, progress).await?;
+        let required = landing::required(&self.config);
+        let may_skip = !self.ignore_ledger && !self.is_anonymous(file);
+        if let Some(digest) = &first.digest
+            && may_skip
+            && let Some(n) = landing::known_by_digest(landings, &required, digest)
+        {
+            cx.events.note(format!("{} already landed as commit {n}: only its time has changed", file.address));
+            return Ok(None);
+        }
+        first.notes.iter().for_each(|note| self.note_once(cx, note.clone()));
+        first.warnings.iter().for_each(|warning| cx.events.warn(warning.clone()));
+        let read = |table: &String| {
+            let known = may_skip && first.digest.as_ref().is_some_and(|digest| landing::has(landings, table, digest));
+            (table.clone(), !known)
+        };
+        let tables: Vec<(String, bool)> = first.tables.iter().map(read).collect();
+        let mut keys: Vec<String> = tables.iter().filter(|(_, read)| *read).map(|(table, _)| table.clone()).collect();
+        keys.extend(required.into_iter().filter(|key| key == Landing::WHOLE || !first.tables.contains(key)));
+        let keys = landing::before(landings, keys);
+        let digest = first.digest.unwrap_or_default();
+        file.look = Some(Looked { digest, keys, written: first.written, tables: tables.clone(), refused: None });
+        let shapes = self.look_at_records(cx, file, remembered, progress).await?;
+        let of_tables = tables.into_iter().zip(shapes).filter(|((_, read), _)| *read).map(|((table, _), shape)| (table, shape));
+        Ok(Some(of_tables.collect()))
+    }
+
+    /// Format and record paths. The digest comes along where it costs nothing, or where it may save reading on.
+    async fn first_look(
+        &self,
+        cx: &Context,
+        file: &FileSplit,
+        landings: &[Landing],
+        remembered: &Remembered,
+        progress: &Progress,
+    ) -> Result<First> {
+        let (config, file) = (self.config.clone(), file.clone());
+        let earlier = remembered.clone();
+        let (stop, events, done) = (cx.stop.clone(), progress.events.clone(), progress.done);
+        let known_before = !landings.is_empty();
+        blocking(move || {
+            let start = head(&file.path, &file.version, SNIFF)?;
+            let name = file.path.to_string_lossy();
+            let format = sniff(&start, &name, config.format);
+            if format == Some(FormatName::Xml) {
+                let raw = Raw::open(&file.path, &file.version)?;
+                let named: Vec<RecordPath> = named_paths(&config);
+                let known = if named.is_empty() { Known::Earlier(&earlier.paths) } else { Known::Named(&named) };
+                let progress = Progress { events, done };
+                let structure = look_at_xml(raw.content()?, &file.address, known, |_| {
+                    progress.tell(raw.bytes_read() / 2);
+                    if stop.is_requested() { Err(interrupted()) } else { Ok(()) }
+                })?;
+                return Ok(first_of_xml(&config, &file, structure, &earlier, raw.finish()?));
+            }
+            let digest = if known_before || format.is_none() { Some(digest(&file.path)?) } else { None };
+            first_of_others(&config, &file, format, digest)
+        })
+        .await
+    }
+
+    /// The facts about each table's records. For XML this may take a second pass: the name of an attribute depends on the elements of
+    /// all records.
+    async fn look_at_records(
+        &self,
+        cx: &Context,
+        file: &mut FileSplit,
+        remembered: &mut Remembered,
+        progress: &Progress,
+    ) -> Result<Vec<Shape>> {
+        loop {
+            let look = file.looked()?.clone();
+            let (shapes, digest, clashes) = match &look.written {
+                Written::Blank => return Ok(Vec::new()),
+                Written::Xml { paths, .. } if paths.is_empty() => return Ok(Vec::new()),
+                Written::Xml { paths, entities, clashes } => {
+                    let format = XmlFormat::new(&file.address, look.tables.len(), paths.clone(), entities.clone(), clashes);
+                    let format = std::sync::Arc::new(format);
+                    let (shapes, _) = self.pass(cx, file, format.clone(), progress, true).await?;
+                    (shapes, look.digest.clone(), format.found_clashes())
+                }
+                Written::Json | Written::Csv => {
+                    let (reopened, config) = (file.clone(), self.config.clone());
+                    let Some(format) = blocking(move || reopened.format(&config)).await? else { return Ok(Vec::new()) };
+                    let (shapes, digest) = self.pass(cx, file, format, progress, false).await?;
+                    (shapes, digest, Clashes::new())
+                }
+            };
+            let Some(look) = &mut file.look else { return Ok(shapes) };
+            look.digest = digest;
+            let tables = &look.tables;
+            if let Written::Xml { clashes: known, .. } = &mut look.written {
+                for (table, path) in &clashes {
+                    let line = (tables[*table].0.clone(), path.clone());
+                    if !remembered.attributes.contains(&line) {
+                        remembered.attributes.push(line);
+                    }
+                }
+                if !clashes.is_subset(known) {
+                    known.extend(clashes);
+                    continue;
+                }
+            }
+            return Ok(shapes);
+        }
+    }
+
+    /// One pass over the records, on every lane. Returns the facts by table number, and the digest.
+    async fn pass(
+        &self,
+        cx: &Context,
+        file: &FileSplit,
+        format: std::sync::Arc<dyn crate::cut::Format>,
+        progress: &Progress,
+        second: bool,
+    ) -> Result<(Vec<Shape>, String)> {
+        let mut limits = Limits::for_memory(cx.budget.total(), &self.spool);
+        limits.keep_payloads = false;
+        let pass = Pass {
+            path: file.path.clone(),
+            version: file.version.clone(),
+            format: format.clone(),
+            limits,
+            budget: cx.budget.clone(),
+            stop: cx.stop.clone(),
+            digest: !second,
+        };
+        let mut shapes: Vec<Shape> = (0..format.tables()).map(|_| Shape::new()).collect();
+        let mut observed = in_lanes(pass.parts(), cx.lanes, move |part| match part {
+            Part::End { digest, raw_bytes } => Ok((Vec::new(), raw_bytes, Some(digest))),
+            Part::Chunk { chunk, raw_bytes, permit } => {
+                let mut records = empty_records(&*format);
+                format.parse(&chunk, &mut records)?;
+                let shapes = records.iter().map(|records| {
+                    let mut shape = Shape::new();
+                    shape.observe_all(records);
+                    shape
+                });
+                let shapes: Vec<Shape> = shapes.collect();
+                drop(permit);
+                Ok((shapes, raw_bytes, None))
+            }
+        });
+        let mut bytes = 0;
+        let mut whole = None;
+        while let Some(part) = observed.next().await {
+            let (of_chunk, raw_bytes, digest) = part?;
+            for (shape, of_chunk) in shapes.iter_mut().zip(of_chunk) {
+                shape.merge(of_chunk);
+            }
+            bytes += raw_bytes;
+            progress.tell(if second { (file.version.size + bytes) / 2 } else { bytes });
+            whole = digest.or(whole);
+        }
+        whole.map(|digest| (shapes, digest)).ok_or_else(interrupted)
+    }
+
+    /// Makes a file that cannot be read a dead letter; `None` if these very bytes were refused before. Errors that are not the
+    /// content's fault are passed on.
+    async fn refuse(
+        &self,
+        cx: &Context,
+        file: &mut FileSplit,
+        landings: &[Landing],
+        error: Error,
+    ) -> Result<Option<longshore_core::batch::Reject>> {
+        let (code, refusal) = Refusal::from_error(error, &file.address)?;
+        let path = file.path.clone();
+        let digest = blocking(move || digest(&path)).await?;
+        let required = landing::required(&self.config);
+        let may_skip = !self.ignore_ledger && !self.is_anonymous(file);
+        if may_skip && let Some(n) = landing::known_by_digest(landings, &required, &digest) {
+            cx.events.note(format!("{} was already refused in commit {n}: only its time has changed", file.address));
+            return Ok(None);
+        }
+        let reject = file.reject(code, &refusal);
+        let keys = landing::before(landings, required);
+        file.look = Some(Looked { digest, keys, written: Written::Blank, tables: Vec::new(), refused: Some(refusal) });
+        Ok(Some(reject))
+    }
+
+    /// Warns of earlier content of this file, and of the same content elsewhere.
+    async fn warn_of_twins(&self, cx: &Context, file: &FileSplit, landings: &[Landing], ledger: &dyn FileLedger) -> Result<()> {
+        if self.is_anonymous(file) || self.ignore_ledger {
+            return Ok(());
+        }
+        let digest = &file.looked()?.digest;
+        if let Some(text) = landing::changed(landings, &landing::required(&self.config), &file.address, digest) {
+            cx.events.warn(text);
+        }
+        if file.version.size > 0
+            && let Some(twin) = ledger.same_bytes(&cx.pipeline, digest, &file.address).await?
+        {
+            cx.events.warn(format!(
+                "{} has the same bytes as {}, which landed as commit {}: its rows are loaded again",
+                file.address, twin.address, twin.n
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The ledger's lines for a file, as far as they are known before its rows are counted.
+fn lines(cx: &Context, file: &FileSplit, remembered: &Remembered) -> Result<Vec<Landing>> {
+    let look = file.looked()?;
+    let records = match &look.written {
+        Written::Xml { paths, .. } if !paths.is_empty() => {
+            let name = |path: &XmlPath| RecordPath { table: look.tables[path.table].0.clone(), path: path.path.clone() };
+            let paths: Vec<RecordPath> = paths.iter().map(name).collect();
+            let of_file = |line: &&(String, String)| look.tables.iter().any(|(table, _)| *table == line.0);
+            let attributes = remembered.attributes.iter().filter(of_file).cloned().collect();
+            serde_json::to_value(Remembered { paths, attributes }).ok()
+        }
+        _ => None,
+    };
+    let line = |table: &String| Landing {
+        table: table.clone(),
+        address: file.address.clone(),
+        size: file.version.size,
+        version: file.version.modified.clone(),
+        digest: look.digest.clone(),
+        rows: 0,
+        rejects: 0,
+        refused: look.refused.is_some(),
+        n: 0,
+        run: cx.run.clone(),
+        records: records.clone(),
+    };
+    Ok(look.keys.keys().map(line).collect())
+}
+
+/// What earlier loads found, newest first.
+fn remembered(lines: Vec<serde_json::Value>) -> Remembered {
+    let mut all = Remembered::default();
+    for line in lines {
+        let Ok(line) = serde_json::from_value::<Remembered>(line) else { continue };
+        let new = |path: &RecordPath| !all.paths.contains(path);
+        let paths: Vec<RecordPath> = line.paths.iter().filter(|path| new(path)).cloned().collect();
+        all.paths.extend(paths);
+        let attributes: Vec<_> = line.attributes.into_iter().filter(|line| !all.attributes.contains(line)).collect();
+        all.attributes.extend(attributes);
+    }
+    all
+}
+
+fn named_paths(config: &FilesConfig) -> Vec<RecordPath> {
+    config.records.iter().map(|(table, path)| RecordPath { table: table.clone(), path: path.clone() }).collect()
+}
+
+fn first_of_xml(config: &FilesConfig, file: &FileSplit, structure: Structure, earlier: &Remembered, digest: String) -> First {
+    let mut tables: Vec<String> = Vec::new();
+    let mut paths = Vec::new();
+    for record in &structure.records {
+        let table = config.table.as_ref().unwrap_or(&record.table);
+        let number = tables.iter().position(|known| known == table).unwrap_or_else(|| {
+            tables.push(table.clone());
+            tables.len() - 1
+        });
+        paths.push(XmlPath { path: record.path.clone(), table: number });
+    }
+    let number = |table: &String| tables.iter().position(|known| known == table);
+    let clashes = earlier.attributes.iter().filter_map(|(table, path)| Some((number(table)?, path.clone()))).collect();
+    let mut notes = Vec::new();
+    let mut warnings = Vec::new();
+    if structure.blank && config.records.is_empty() {
+        notes.push(format!("{} holds no records", file.address));
+    } else {
+        let found: Vec<String> = paths.iter().map(|path| format!("{} at {}", tables[path.table], path.path)).collect();
+        notes.push(format!("XML records: {}", found.join(", ")));
+    }
+    if !structure.outside.is_empty() {
+        notes.push(format!("outside of the records, so not loaded: {}", structure.outside.join(", ")));
+    }
+    if !config.records.is_empty() {
+        warnings.extend(structure.missing.iter().map(|path| format!("{} has no {}", file.address, path.path)));
+    }
+    let written = Written::Xml { paths, entities: structure.entities, clashes };
+    First { written, tables, digest: Some(digest), notes, warnings }
+}
+
+fn first_of_others(config: &FilesConfig, file: &FileSplit, format: Option<FormatName>, digest: Option<String>) -> Result<First> {
+    let mut file = file.clone();
+    let table = config.table.clone().unwrap_or_else(|| file.table.clone());
+    let mut tables = if config.records.is_empty() { vec![table] } else { config.records.keys().cloned().collect() };
+    file.look = None;
+    let (written, note) = match format {
+        None => {
+            tables = Vec::new();
+            (Written::Blank, format!("{} is empty", file.address))
+        }
+        Some(FormatName::Json) => (Written::Json, file.json(config)?.note().to_owned()),
+        Some(_) if !config.records.is_empty() => {
+            let what = format!("{} is not XML or JSON, so `records` cannot say where its records are", file.address);
+            return Err(Error::new(Kind::Config, longshore_core::error::code::CONFIG, what));
+        }
+        Some(_) => (Written::Csv, format!("CSV: {}", file.csv(config)?.note())),
+    };
+    Ok(First { written, tables, digest, notes: vec![note], warnings: Vec::new() })
+}
