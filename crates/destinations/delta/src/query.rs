@@ -1,6 +1,6 @@
 //! SQL on the warehouse: DataFusion's dialect on Delta tables, read-only, with the names and types of BigQuery.
 //!
-//! - Names match without case, quoted or not; a quoted name that is there exactly is preferred. Columns come back named as
+//! - Names match without case, quoted or not; quotes tell tables apart that differ only by case. Columns come back named as
 //!   in their table. Backticks are quotes too, around one name or a whole path (`` `shop.orders` ``).
 //! - BIGNUMERIC and TIME, which Delta keeps as text, are read as a 256-bit decimal and a time of day, so that they compare
 //!   and sort as what they are. JSON stays text and is shown as the document it is.
@@ -11,10 +11,12 @@ mod catalog;
 mod checks;
 mod detail;
 pub mod error;
+mod literals;
 mod marks;
 mod names;
 mod nested;
 mod output;
+mod provider;
 mod relations;
 mod session;
 mod statement;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
+use deltalake::DeltaTable;
 use futures::StreamExt as _;
 use longshore_core::Result;
 use longshore_core::schema::TableSchema;
@@ -75,14 +76,14 @@ pub(super) async fn describe(warehouse: &Warehouse, name: &str) -> Result<TableD
         // A file without statistics: its footer is asked.
         None => count(warehouse, &info).await?,
     };
-    let schema = schema(warehouse, &info).await?;
+    let schema = schema(warehouse, &table, &info).await?;
     let TableInfo { dataset, table } = info;
     Ok(TableDetail { dataset, table, schema, rows, files, bytes, version, partition_by, properties, marks })
 }
 
 /// A table's columns.
-pub(super) async fn schema(warehouse: &Warehouse, table: &TableInfo) -> Result<TableSchema> {
-    let provider = provider(warehouse, table, &plain_state(warehouse)?).await?;
+pub(super) async fn schema(warehouse: &Warehouse, table: &DeltaTable, name: &TableInfo) -> Result<TableSchema> {
+    let provider = provider(table, name, &plain_state(warehouse)?).await?;
     Ok(TableSchema::new(provider.schema().fields().iter().map(|field| output::describe(field)).collect()))
 }
 

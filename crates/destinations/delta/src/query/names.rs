@@ -2,7 +2,7 @@
 //!
 //! DataFusion compares names exactly. So each name gets one spelling for the whole query, the one of the first table column
 //! that has it, and every mention of it is rewritten to that. Tables whose columns are spelled otherwise are read through
-//! a projection that renames them. Fields of STRUCTs are matched later, where their type is known ([`super::nested`]).
+//! a projection that renames them. (Delta does not take columns that differ only by case in one table.) Fields of STRUCTs are matched later, where their type is known ([`super::nested`]).
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -16,8 +16,6 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Location;
 use longshore_core::error::{Error, Place};
-
-use super::error::{codes, usage};
 
 /// Where names stand in a query.
 #[derive(Debug, Default)]
@@ -36,34 +34,17 @@ impl Seen {
 pub(super) struct Names {
     /// Lower case -> the spelling that is used.
     spelling: HashMap<String, String>,
-    /// Lower case -> the spellings, where one table has columns that differ only by case.
-    twins: HashMap<String, Vec<String>>,
 }
 
 impl Names {
-    /// Makes the columns of a table known.
-    pub(super) fn add_columns<'a>(&mut self, columns: impl Iterator<Item = &'a str>) {
-        let mut own: HashMap<String, Vec<String>> = HashMap::new();
-        for column in columns {
-            let lower = column.to_lowercase();
-            self.spelling.entry(lower.clone()).or_insert_with(|| column.to_owned());
-            own.entry(lower).or_default().push(column.to_owned());
-        }
-        self.twins.extend(own.into_iter().filter(|(_, spellings)| spellings.len() > 1));
-    }
-
-    /// Makes the name of a table, an alias or the like known.
+    /// Makes a name known. The first spelling counts: add the columns of the tables before anything else.
     pub(super) fn add(&mut self, name: &str) {
         self.spelling.entry(name.to_lowercase()).or_insert_with(|| name.to_owned());
     }
 
-    /// The spelling that stands for a name in this query. A column that has twins keeps its own.
+    /// The spelling that stands for a name in this query.
     pub(super) fn spelled(&self, name: &str) -> String {
-        let lower = name.to_lowercase();
-        if self.twins.get(&lower).is_some_and(|twins| twins.iter().any(|twin| twin == name)) {
-            return name.to_owned();
-        }
-        self.spelling.get(&lower).cloned().unwrap_or_else(|| name.to_owned())
+        self.spelling.get(&name.to_lowercase()).cloned().unwrap_or_else(|| name.to_owned())
     }
 
     fn knows(&self, name: &str) -> bool {
@@ -71,8 +52,7 @@ impl Names {
     }
 }
 
-/// Visits a query, either to make the names that it defines known, or to rewrite every name to its spelling. Breaks with
-/// `unknown_column` if an unquoted name could be either of two columns.
+/// Visits a query, either to make the names that it defines known, or to rewrite every name to its spelling. Never breaks.
 pub(super) struct Speller<'a> {
     names: &'a mut Names,
     rewrite: bool,
@@ -100,35 +80,20 @@ impl<'a> Speller<'a> {
         }
     }
 
-    fn refer(&mut self, ident: &mut Ident) -> ControlFlow<Error> {
-        if !self.rewrite || ident.value.starts_with('@') {
-            return ControlFlow::Continue(());
+    fn refer(&mut self, ident: &mut Ident) {
+        if self.rewrite && !ident.value.starts_with('@') {
+            self.seen.0.entry(ident.value.to_lowercase()).or_insert(ident.span.start);
+            ident.value = self.names.spelled(&ident.value);
+            ident.quote_style = Some('"');
         }
-        let lower = ident.value.to_lowercase();
-        let at = ident.span.start;
-        self.seen.0.entry(lower.clone()).or_insert(at);
-        if ident.quote_style.is_none()
-            && let Some(twins) = self.names.twins.get(&lower)
-        {
-            let message = format!("{} could be {}, which differ only by case", ident.value, twins.join(" or "));
-            let error = usage(codes::UNKNOWN_COLUMN, message).hint(format!("quote the name, as in `{}`", twins[0]));
-            return ControlFlow::Break(match self.seen.place(&lower) {
-                Some(place) => error.at(place),
-                None => error,
-            });
-        }
-        ident.value = self.names.spelled(&ident.value);
-        ident.quote_style = Some('"');
-        ControlFlow::Continue(())
     }
 
-    fn refer_path(&mut self, path: &mut ObjectName) -> ControlFlow<Error> {
+    fn refer_path(&mut self, path: &mut ObjectName) {
         for part in &mut path.0 {
             if let ObjectNamePart::Identifier(ident) = part {
-                self.refer(ident)?;
+                self.refer(ident);
             }
         }
-        ControlFlow::Continue(())
     }
 
     fn alias(&mut self, alias: &mut Option<TableAlias>) {
@@ -138,16 +103,16 @@ impl<'a> Speller<'a> {
         }
     }
 
-    fn wildcard(&mut self, options: &mut WildcardAdditionalOptions) -> ControlFlow<Error> {
+    fn wildcard(&mut self, options: &mut WildcardAdditionalOptions) {
         if let Some(exclude) = &mut options.opt_exclude {
-            self.exclude(exclude)?;
+            self.exclude(exclude);
         }
         if let Some(except) = &mut options.opt_except {
-            self.refer(&mut except.first_element)?;
-            except.additional_elements.iter_mut().try_for_each(|ident| self.refer(ident))?;
+            self.refer(&mut except.first_element);
+            except.additional_elements.iter_mut().for_each(|ident| self.refer(ident));
         }
         if let Some(replace) = &mut options.opt_replace {
-            replace.items.iter_mut().try_for_each(|item| self.refer(&mut item.column_name))?;
+            replace.items.iter_mut().for_each(|item| self.refer(&mut item.column_name));
         }
         let renamed = match &mut options.opt_rename {
             Some(RenameSelectItem::Single(one)) => std::slice::from_mut(one),
@@ -155,26 +120,24 @@ impl<'a> Speller<'a> {
             None => &mut [],
         };
         for item in renamed {
-            self.refer(&mut item.ident)?;
+            self.refer(&mut item.ident);
             self.define(&mut item.alias);
         }
-        ControlFlow::Continue(())
     }
 
-    fn exclude(&mut self, exclude: &mut ExcludeSelectItem) -> ControlFlow<Error> {
+    fn exclude(&mut self, exclude: &mut ExcludeSelectItem) {
         match exclude {
             ExcludeSelectItem::Single(path) => self.refer_path(path),
-            ExcludeSelectItem::Multiple(paths) => paths.iter_mut().try_for_each(|path| self.refer_path(path)),
+            ExcludeSelectItem::Multiple(paths) => paths.iter_mut().for_each(|path| self.refer_path(path)),
         }
     }
 
-    fn joins(&mut self, from: &mut TableWithJoins) -> ControlFlow<Error> {
+    fn joins(&mut self, from: &mut TableWithJoins) {
         for join in &mut from.joins {
             if let Some(JoinConstraint::Using(columns)) = constraint(&mut join.join_operator) {
-                columns.iter_mut().try_for_each(|column| self.refer_path(column))?;
+                columns.iter_mut().for_each(|column| self.refer_path(column));
             }
         }
-        ControlFlow::Continue(())
     }
 
     /// A path within one pair of backticks: `` `shop.orders`.id ``.
@@ -243,26 +206,27 @@ impl VisitorMut for Speller<'_> {
             match item {
                 SelectItem::ExprWithAlias { alias, .. } => self.define(alias),
                 SelectItem::ExprWithAliases { aliases, .. } => aliases.iter_mut().for_each(|alias| self.define(alias)),
-                SelectItem::Wildcard(options) => self.wildcard(options)?,
+                SelectItem::Wildcard(options) => self.wildcard(options),
                 SelectItem::QualifiedWildcard(kind, options) => {
                     if let SelectItemQualifiedWildcardKind::ObjectName(path) = kind {
-                        self.refer_path(path)?;
+                        self.refer_path(path);
                     }
-                    self.wildcard(options)?;
+                    self.wildcard(options);
                 }
                 SelectItem::UnnamedExpr(_) => {}
             }
         }
         if let Some(exclude) = &mut select.exclude {
-            self.exclude(exclude)?;
+            self.exclude(exclude);
         }
-        select.from.iter_mut().try_for_each(|from| self.joins(from))
+        select.from.iter_mut().for_each(|from| self.joins(from));
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
         match factor {
             TableFactor::NestedJoin { table_with_joins, alias } => {
-                self.joins(table_with_joins)?;
+                self.joins(table_with_joins);
                 self.alias(alias);
             }
             TableFactor::UNNEST { alias, with_offset_alias, .. } => {
@@ -301,11 +265,11 @@ impl VisitorMut for Speller<'_> {
                     *expr = Expr::CompoundIdentifier(parts);
                     return self.pre_visit_expr(expr);
                 }
-                return self.refer(ident);
+                self.refer(ident);
             }
             Expr::CompoundIdentifier(idents) if self.rewrite => {
                 *idents = self.split_paths(idents);
-                return idents.iter_mut().try_for_each(|ident| self.refer(ident));
+                idents.iter_mut().for_each(|ident| self.refer(ident));
             }
             Expr::Value(value) if self.rewrite => {
                 if let Some(float) = float_literal(&value.value) {

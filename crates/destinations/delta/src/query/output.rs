@@ -123,6 +123,10 @@ fn truthful(field: &ArrowField) -> ArrowField {
         DataType::List(element) | DataType::LargeList(element) | DataType::FixedSizeList(element, _) => element.data_type(),
         other => other,
     };
+    let value = match value {
+        DataType::Dictionary(_, value) => value.as_ref(),
+        other => other,
+    };
     if !matches!(value, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
         metadata.remove(TYPE_KEY);
     }

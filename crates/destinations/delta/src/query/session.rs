@@ -30,9 +30,10 @@ use super::error::{codes, from_datafusion, unreadable, usage};
 use super::names::{Names, Seen, Speller};
 use super::nested::StructFields;
 use super::output::{self, Labels};
+use super::provider::Provider;
 use super::relations::Relations;
 use super::statement::{self, Request};
-use super::{QueryResult, Warehouse, checks};
+use super::{QueryResult, Warehouse, checks, literals};
 
 /// The catalog under which tables are known to DataFusion. It never shows.
 pub(super) const CATALOG: &str = "longshore";
@@ -56,7 +57,8 @@ pub(super) async fn run(warehouse: &Warehouse, sql: &str) -> Result<QueryResult>
         Request::Datasets => listing(&["dataset"], datasets(&tables).iter().map(|d| vec![d]).collect()),
         Request::Columns(name) => {
             let found = Relations::new(&tables).find(&name)?;
-            let schema = super::detail::schema(warehouse, &found).await?;
+            let delta = open(warehouse, &found).await?;
+            let schema = super::detail::schema(warehouse, &delta, &found).await?;
             let texts: Vec<[String; 4]> = schema
                 .fields
                 .iter()
@@ -113,11 +115,12 @@ async fn rows(warehouse: &Warehouse, tables: &[TableInfo], mut statement: Statem
     let context = context(warehouse, Arc::clone(&struct_fields))?;
     let mut opened = Vec::with_capacity(relations.named.len());
     for table in &relations.named {
-        opened.push((table, provider(warehouse, table, &context.state()).await?));
+        let delta = open(warehouse, table).await?;
+        opened.push((table, provider(&delta, table, &context.state()).await?));
     }
     let mut names = Names::default();
     for (_, provider) in &opened {
-        names.add_columns(provider.schema().fields().iter().map(|field| field.name().as_str()));
+        provider.schema().fields().iter().for_each(|field| names.add(field.name()));
     }
     names.add(CATALOG);
     for (table, _) in &opened {
@@ -132,6 +135,7 @@ async fn rows(warehouse: &Warehouse, tables: &[TableInfo], mut statement: Statem
 
     let planned = context.state().statement_to_plan(statement).await;
     let plan = planned.map_err(|e| struct_fields.take_problem().unwrap_or_else(|| from_datafusion(e, &seen)))?;
+    let plan = literals::settle(plan).map_err(|e| from_datafusion(e, &seen))?;
     checks::reads_only(&plan)?;
     checks::arithmetic(&plan)?;
     let planned_fields = plan.schema().as_arrow().clone();
@@ -188,7 +192,7 @@ fn context(warehouse: &Warehouse, struct_fields: Arc<StructFields>) -> Result<Se
         .set_bool("datafusion.sql_parser.enable_ident_normalization", true)
         // A TIMESTAMP is a point in time: now() too.
         .set_str("datafusion.execution.time_zone", "+00:00")
-        // 0.1 is a tenth, and a BIGNUMERIC is compared with all the digits that are written.
+        // So that a BIGNUMERIC is compared with all the digits that are written; see `literals`.
         .set_bool("datafusion.sql_parser.parse_float_as_decimal", true);
     let state = SessionStateBuilder::new()
         .with_config(config)
@@ -212,11 +216,10 @@ pub(super) async fn open(warehouse: &Warehouse, table: &TableInfo) -> Result<Del
     Box::pin(builder.load()).await.map_err(|e| unreadable(&name, e))
 }
 
-/// A table as DataFusion reads it, with the columns that Delta has.
-pub(super) async fn provider(warehouse: &Warehouse, table: &TableInfo, state: &SessionState) -> Result<Arc<dyn TableProvider>> {
-    let delta = open(warehouse, table).await?;
+/// An open table as DataFusion reads it, with the columns that Delta has.
+pub(super) async fn provider(delta: &DeltaTable, name: &TableInfo, state: &SessionState) -> Result<Arc<dyn TableProvider>> {
     let scan = Box::pin(delta.table_provider().with_session(Arc::new(state.clone())).build()).await;
-    Ok(Arc::new(scan.map_err(|e| unreadable(&table.to_string(), e))?))
+    Ok(Arc::new(Provider(Arc::new(scan.map_err(|e| unreadable(&name.to_string(), e))?))))
 }
 
 /// Makes the tables known under the spelling that their names have in the query.
@@ -261,8 +264,15 @@ fn typed(
         .map(|field| {
             let column = Expr::Column(Column::new(Some(path.clone()), field.name()));
             let spelled = names.spelled(field.name());
-            let is_text = matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+            let text = |data_type: &DataType| matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+            // The values of a partition column come as a dictionary.
+            let dictionary = matches!(field.data_type(), DataType::Dictionary(_, value) if text(value));
+            let is_text = dictionary || text(field.data_type());
             let carried = field.metadata().get(TYPE_KEY).and_then(|name| name.parse::<Type>().ok());
+            let column = match carried {
+                Some(Type::BigNumeric | Type::Time) if dictionary => cast(column, DataType::Utf8View),
+                _ => column,
+            };
             let column = match carried {
                 Some(Type::BigNumeric) if is_text => bignumeric.call(vec![column]),
                 // Nanoseconds, as literals have them: DataFusion does not compare times of two units.

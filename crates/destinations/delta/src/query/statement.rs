@@ -3,6 +3,8 @@
 use datafusion::sql::parser::{DFParserBuilder, ExplainStatement, Statement};
 use datafusion::sql::sqlparser::ast::{self, ObjectName, ShowStatementOptions};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use longshore_core::Result;
 use longshore_core::error::Error;
 
@@ -22,8 +24,13 @@ pub(super) enum Request {
     Columns(ObjectName),
 }
 
+/// The longest chain of operators, of set operations and of joins. They nest to the left, one level each, and everything
+/// that walks a plan needs stack for each level.
+const LONGEST_CHAIN: usize = 200;
+
 /// Reads the text of a query. Errors: `query_invalid`, `query_read_only`.
 pub(super) fn parse(sql: &str) -> Result<Request> {
+    check_chains(sql)?;
     let statements = DFParserBuilder::new(sql)
         .with_dialect(&GenericDialect {})
         .build()
@@ -38,6 +45,43 @@ pub(super) fn parse(sql: &str) -> Result<Request> {
             Err(usage(codes::QUERY_READ_ONLY, message).hint("run them one by one"))
         }
     }
+}
+
+/// Errors: `query_invalid` for a chain that is too long. What is no SQL passes: the parser says better what is wrong.
+fn check_chains(sql: &str) -> Result<()> {
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else { return Ok(()) };
+    // A counter for each level of parentheses.
+    let mut operators = vec![0usize];
+    let (mut sets, mut joins) = (0usize, 0usize);
+    for token in tokens {
+        match token {
+            Token::LParen | Token::LBracket | Token::LBrace => operators.push(0),
+            Token::RParen | Token::RBracket | Token::RBrace if operators.len() > 1 => drop(operators.pop()),
+            Token::Word(word) if word.quote_style.is_none() => match word.keyword {
+                Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT => sets += 1,
+                Keyword::JOIN => joins += 1,
+                Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::LIKE | Keyword::IS => count(&mut operators),
+                Keyword::SELECT | Keyword::FROM | Keyword::WHERE | Keyword::WHEN | Keyword::THEN => restart(&mut operators),
+                _ => {}
+            },
+            Token::Comma | Token::SemiColon => restart(&mut operators),
+            Token::Whitespace(_) | Token::Number(..) | Token::SingleQuotedString(_) | Token::Period | Token::Word(_) => {}
+            _ => count(&mut operators),
+        }
+        if sets.max(joins) > LONGEST_CHAIN || operators.last().is_some_and(|operators| *operators > LONGEST_CHAIN) {
+            let message = format!("the query chains more than {LONGEST_CHAIN} operators");
+            return Err(usage(codes::QUERY_INVALID, message).hint("x IN (...) is shorter than a chain of OR"));
+        }
+    }
+    Ok(())
+}
+
+fn count(operators: &mut [usize]) {
+    operators.iter_mut().last().into_iter().for_each(|last| *last += 1);
+}
+
+fn restart(operators: &mut [usize]) {
+    operators.iter_mut().last().into_iter().for_each(|last| *last = 0);
 }
 
 fn request(statement: Statement) -> Result<Request> {

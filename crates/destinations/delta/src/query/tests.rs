@@ -356,6 +356,112 @@ async fn a_table_is_described_with_its_counts_and_marks() {
     assert_eq!(warehouse.describe("crm.nobody").await.expect_err("unknown").code(), "unknown_table");
 }
 
+#[tokio::test]
+async fn a_number_with_a_point_is_a_float_unless_it_meets_a_decimal() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let schema = TableSchema::new(vec![Field::new("f", Type::Float64), Field::new("n", Type::Numeric)]);
+    let n = Decimal128Array::from(vec![1_000_000_000, 100_000_000, 3_350_000_000]).with_precision_and_scale(38, 9).expect("fits");
+    let f = Float64Array::from(vec![f64::NAN, 0.1, 1e300]);
+    write_table(dir.path(), "main/t", &schema, vec![Arc::new(f), Arc::new(n)], &[], true);
+    let warehouse = Warehouse::open(dir.path()).expect("warehouse");
+    for (sql, expected) in [
+        ("select f from t where f = 0.1", "0.1"),
+        ("select f from t where f between 0.05 and 0.15", "0.1"),
+        ("select f from t where f in (0.1, 0.2)", "0.1"),
+        ("select count(*) from t where f > 0.1", "2"),
+        ("select n from t where n = 3.35", "3.35"),
+        ("select n from t where n in (0.1, 3.35) order by 1", "0.1;3.35"),
+        ("select n * 1.1 from t where n between 0.99 and 1.01", "1.1"),
+        ("select 1.0 / 3, 100.0 * 1 / 3", "0.3333333333333333,33.333333333333336"),
+        ("select x + 1 from (select 0.1 as x) where x > 0.05", "1.1"),
+        ("select sum(x) from (select 0.5 as x union all select f from t where f = 0.1)", "0.6"),
+        ("select count(*) from t where n > (select 0.5)", "2"),
+        ("select case when n > 1.5 then 0.5 else 0.25 end from t order by n", "0.25;0.25;0.5"),
+        ("select cast(0.1 as decimal(38, 38)) = 0.1", "true"),
+        ("values (1.5), (2)", "1.5;2"),
+        ("select round(2.71828, 2), power(2.0, 0.5)", "2.72,1.4142135623730951"),
+    ] {
+        assert_eq!(flat(&warehouse, sql).await, expected, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn partition_columns_have_their_types() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let whole = TableSchema::new(vec![
+        Field::new("a", Type::Int64),
+        Field::new("Kind", Type::String),
+        Field::new("day", Type::Date),
+        Field::new("at", Type::Time),
+        Field::new("big", Type::BigNumeric),
+    ]);
+    let written = TableSchema::new(vec![Field::new("a", Type::Int64)]);
+    write_table(dir.path(), "main/t", &written, vec![Arc::new(Int64Array::from(vec![1, 2]))], &[], true);
+    let log = dir.path().join("main/t/_delta_log/00000000000000000000.json");
+    let text = std::fs::read_to_string(&log).expect("log");
+    let lines = text.lines().map(|line| {
+        let mut line: Value = serde_json::from_str(line).expect("JSON");
+        if let Some(metadata) = line.get_mut("metaData") {
+            let fields: Vec<Value> = whole.fields.iter().map(delta_field).collect();
+            metadata["schemaString"] = json!(json!({"type": "struct", "fields": fields}).to_string());
+            metadata["partitionColumns"] = json!(["Kind", "day", "at", "big"]);
+        }
+        if let Some(add) = line.get_mut("add") {
+            add["partitionValues"] = json!({"Kind": "x", "day": "2024-01-02", "at": "10:00:00.000000", "big": "12.5"});
+        }
+        format!("{line}\n")
+    });
+    std::fs::write(&log, lines.collect::<String>()).expect("log");
+    let warehouse = Warehouse::open(dir.path()).expect("warehouse");
+    assert_eq!(
+        flat(&warehouse, "select * from t where kind = 'x' and at < '11:00' and big > 2 and a > 1").await,
+        "2,x,2024-01-02,10:00:00,12.5"
+    );
+    assert_eq!(flat(&warehouse, "select count(*) from t where day > '2024-01-02' or kind = 'y'").await, "0");
+    let detail = warehouse.describe("t").await.expect("described");
+    assert_eq!((detail.schema, detail.partition_by), (whole, ["Kind", "day", "at", "big"].map(str::to_owned).to_vec()));
+}
+
+#[tokio::test]
+async fn statistics_of_text_never_hide_rows_of_other_types() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let warehouse = every_type(dir.path());
+    let log = dir.path().join("main/t/_delta_log/00000000000000000000.json");
+    let text = std::fs::read_to_string(&log).expect("log");
+    let lines = text.lines().map(|line| {
+        let mut line: Value = serde_json::from_str(line).expect("JSON");
+        if let Some(add) = line.get_mut("add") {
+            let stats = json!({"numRecords": 2,
+                "minValues": {"bn": "578960446186580977117854925043439539266", "t": "09:59:59.999999"},
+                "maxValues": {"bn": "9.5", "t": "10:00:00.000000"}, "nullCount": {"bn": 0, "t": 0}});
+            add["stats"] = json!(stats.to_string());
+        }
+        format!("{line}\n")
+    });
+    std::fs::write(&log, lines.collect::<String>()).expect("log");
+    for sql in ["bn > 10", "bn = '9.5'", "bn < 10", "bn between 9 and 10", "t = '10:00'", "t >= '10:00'", "t < time '10:00:00'"] {
+        assert_eq!(flat(&warehouse, &format!("select count(*) from t where {sql}")).await, "1", "{sql}");
+    }
+    assert_eq!(flat(&warehouse, "select min(bn), max(t) from t").await, "9.5,10:00:00");
+}
+
+#[tokio::test]
+async fn a_long_chain_is_planned_or_refused_but_never_crashes() {
+    let (_dir, warehouse) = shop();
+    let sum = |terms: usize| format!("select {} from orders limit 1", vec!["orderid"; terms].join("+"));
+    assert_eq!(flat(&warehouse, &sum(200)).await, "2000");
+    let list = format!("select count(*) from orders where orderid in ({})", vec!["10"; 5_000].join(", "));
+    assert_eq!(flat(&warehouse, &list).await, "1");
+    let chains = [
+        sum(100_000),
+        vec!["select 1"; 5_000].join(" union all "),
+        format!("select {}1{}", "(".repeat(5_000), ")".repeat(5_000)),
+    ];
+    for chain in chains {
+        assert_eq!(refusal(&warehouse, &chain).await.code(), "query_invalid");
+    }
+}
+
 fn every_type(root: &Path) -> Warehouse {
     let of = |name: &str, type_: Type| Field::new(name, type_);
     let nested = Type::Struct(vec![of("T", Type::Time), of("J", Type::Json).with_mode(Mode::Repeated)]);
@@ -520,7 +626,6 @@ async fn filters_and_columns_reach_the_files_below_typed_columns() {
     let dir = tempfile::tempdir().expect("temp dir");
     let warehouse = every_type(dir.path());
     let plan = flat(&warehouse, "explain select s from t where i > 5 and bn > 1").await;
-    println!("{plan}");
     let scan = plan.lines().filter(|line| line.contains("TableScan")).collect::<String>();
     assert!(scan.contains("projection=[s, i, bn]"), "{plan}");
     assert!(scan.contains("i > Int64(5)"), "{plan}");
