@@ -1,5 +1,8 @@
 //! Files as a source.
 
+use std::sync::Arc;
+
+use longshore_files::FilesSource;
 use longshore_files::config::FilesConfig;
 
 use crate::{Declaration, Make, read};
@@ -19,7 +22,8 @@ pub(crate) const DECLARATION: Declaration = Declaration {
     make: Make::Source {
         open: |settings, surroundings| {
             let config: FilesConfig = read("files", settings)?;
-            Ok(std::sync::Arc::new(longshore_files::FilesSource::new(config, surroundings.spool.clone())?))
+            let source = FilesSource::new(config, surroundings.spool.clone())?;
+            Ok(Arc::new(if surroundings.again { source.ignoring_ledger() } else { source }))
         },
         inputs: |settings| match &settings["path"] {
             serde_json::Value::Array(paths) => paths.iter().filter_map(|p| p.as_str()).map(str::to_owned).collect(),

@@ -59,6 +59,8 @@ pub enum Make {
 pub struct Surroundings {
     /// A folder for what does not fit into memory: standard input, records that are too large.
     pub spool: PathBuf,
+    /// Whether everything is read, whatever landed before: for rows that replace those of their table.
+    pub again: bool,
 }
 
 impl Declaration {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use longshore_core::budget::Budget;
-use longshore_core::commit::Landing;
+use longshore_core::commit::{Landing, WriteDisposition};
 use longshore_core::error::Result;
 use longshore_core::event::Events;
 use longshore_core::names::table_name;
@@ -42,7 +42,7 @@ impl FileLedger for NoLedger {
 /// Looks at the files. Writes a pipeline file to stdout, with the columns that were found as comments. Changes nothing.
 pub async fn run(console: &Console, store: &Path, args: &FileArgs) -> Result<u8> {
     let config = args.config()?;
-    let source = super::open_files(&config, store)?;
+    let source = super::open_files(&config, &super::surroundings(store, WriteDisposition::Append))?;
     let reporter = Arc::new(Reporter::new(&console.without_events()));
     let defaults = Pipeline::default();
     let cx = Context {
@@ -113,13 +113,13 @@ fn suggestion(inputs: &[String], description: &Description) -> String {
     text
 }
 
-/// Where the records of each table are, as the source remembers it for the next time: a map from table to path.
+/// Where the records of each table are, as the source remembers it for the next time: `{"paths": [{"table", "path"}, ...]}`.
 fn record_paths(description: &Description) -> BTreeMap<String, String> {
     let mut paths = BTreeMap::new();
     for records in description.landings.iter().filter_map(|landing| landing.records.as_ref()) {
-        for (table, path) in records.as_object().into_iter().flatten() {
-            if let Some(path) = path.as_str().filter(|path| !path.is_empty()) {
-                paths.insert(table.clone(), path.to_owned());
+        for record in records["paths"].as_array().into_iter().flatten() {
+            if let (Some(table), Some(path)) = (record["table"].as_str(), record["path"].as_str()) {
+                paths.insert(table.to_owned(), path.to_owned());
             }
         }
     }

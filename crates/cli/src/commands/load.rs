@@ -8,7 +8,7 @@ use longshore_core::error::{Error, Kind, Result, code};
 use longshore_engine::Pipeline;
 use longshore_files::config::{AfterLoad, FilesConfig};
 
-use super::{limit, open_store};
+use super::{limit, open_store, surroundings};
 use crate::args::LoadArgs;
 use crate::console::Console;
 use crate::destination::Dataset;
@@ -24,7 +24,7 @@ pub async fn run(console: &Console, store: &Path, args: &LoadArgs) -> Result<u8>
     let pipeline = pipeline(args, &config, &dataset)?;
     let stop = interrupt::stop_on_signals(console)
         .map_err(|e| Error::new(Kind::Bug, code::BUG, "signals cannot be listened to").caused_by(e))?;
-    let source = super::open_files(&config, store)?;
+    let source = super::open_files(&config, &surroundings(store, args.write))?;
     let destination = super::open_dataset(&dataset)?;
     let books = open_store(store).await?;
     let reporter = Arc::new(Reporter::new(console));

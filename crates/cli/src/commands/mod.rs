@@ -18,6 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use longshore_connectors::{Declaration, Make, Surroundings, find};
+use longshore_core::commit::WriteDisposition;
 use longshore_core::destination::Destination;
 use longshore_core::error::{Error, Kind, Result, code};
 use longshore_core::source::Source;
@@ -69,15 +70,15 @@ async fn store_to_look_at(folder: &Path) -> Result<Arc<dyn Store>> {
     })
 }
 
-/// What a source may use of the machine.
-fn surroundings(store: &Path) -> Surroundings {
-    Surroundings { spool: store.join("spool") }
+/// What a source may use, and has to know, of the run that it is made for.
+fn surroundings(store: &Path, disposition: WriteDisposition) -> Surroundings {
+    Surroundings { spool: store.join("spool"), again: disposition == WriteDisposition::Truncate }
 }
 
 /// The source that reads these files.
-fn open_files(config: &FilesConfig, store: &Path) -> Result<Arc<dyn Source>> {
+fn open_files(config: &FilesConfig, surroundings: &Surroundings) -> Result<Arc<dyn Source>> {
     match connector("files")?.make {
-        Make::Source { open, .. } => open(settings(config)?, &surroundings(store)),
+        Make::Source { open, .. } => open(settings(config)?, surroundings),
         Make::Destination { .. } => Err(Error::new(Kind::Bug, code::BUG, "`files` is not a source")),
     }
 }

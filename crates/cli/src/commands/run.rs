@@ -23,7 +23,7 @@ pub async fn run(console: &Console, store: &Path, args: &RunArgs) -> Result<u8> 
     }
     let stop = interrupt::stop_on_signals(console)
         .map_err(|e| Error::new(Kind::Bug, code::BUG, "signals cannot be listened to").caused_by(e))?;
-    let source = file.open_source(&surroundings(store))?;
+    let source = file.open_source(&surroundings(store, file.pipeline.disposition))?;
     let destination = file.open_destination()?;
     let books = open_store(store).await?;
     let reporter = Arc::new(Reporter::new(console));
