@@ -654,6 +654,10 @@ async fn a_sort_beyond_the_memory_spills_and_a_query_that_cannot_says_so() {
     let (_, sorted) = rows(&warehouse, "select b from big order by b").await;
     assert_eq!(sorted.len(), 200_000);
     assert!(sorted.is_sorted());
+    let analysis = flat(&warehouse, "explain analyze select b from big order by b").await;
+    assert!(analysis.contains("spill_count=") && !analysis.contains("spill_count=0"), "{analysis}");
+    let error = refusal(&warehouse.clone().with_memory(4 << 20), "select count(*) from big a join big b on a.b = b.b").await;
+    assert_eq!(error.code(), "query_memory", "{error:?}");
 }
 
 #[test]
