@@ -30,9 +30,18 @@ pub fn to_utf8(mut content: Input, path: &Path) -> Result<Input> {
     if encoding == UTF_8 {
         return Ok(Box::new(rest));
     }
-    let decoder = encoding.new_decoder_without_bom_handling();
-    let transcoded = Transcoded { inner: rest, decoder, raw: vec![0; 64 << 10], begin: 0, end: 0, last: false, done: false };
-    Ok(Box::new(io::BufReader::with_capacity(128 << 10, transcoded)))
+    Ok(Box::new(Transcoded {
+        inner: rest,
+        decoder: encoding.new_decoder_without_bom_handling(),
+        raw: vec![0; 64 << 10],
+        begin: 0,
+        end: 0,
+        last: false,
+        done: false,
+        text: vec![0; 128 << 10],
+        taken: 0,
+        written: 0,
+    }))
 }
 
 /// The encoding that an XML declaration names, UTF-8 without one.
@@ -71,37 +80,48 @@ struct Transcoded<R> {
     end: usize,
     last: bool,
     done: bool,
+    /// Decoded and not yet taken. The decoder writes whole characters only, so it cannot write into any buffer.
+    text: Vec<u8>,
+    taken: usize,
+    written: usize,
 }
 
-impl<R: Read> Read for Transcoded<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        // The decoder writes whole characters only.
-        if out.len() < 16 {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a buffer that is too small for a character"));
-        }
-        while !self.done {
+impl<R: Read> Transcoded<R> {
+    fn fill(&mut self) -> io::Result<()> {
+        (self.taken, self.written) = (0, 0);
+        while !self.done && self.written == 0 {
             if self.begin == self.end && !self.last {
                 self.begin = 0;
                 self.end = self.inner.read(&mut self.raw)?;
                 self.last = self.end == 0;
             }
-            let room = out.len() - 1;
+            let room = self.text.len() - 1;
             let source = &self.raw[self.begin..self.end];
-            let (result, read, mut written) =
-                self.decoder.decode_to_utf8_without_replacement(source, &mut out[..room], self.last);
+            let (result, read, written) =
+                self.decoder.decode_to_utf8_without_replacement(source, &mut self.text[..room], self.last);
             self.begin += read;
+            self.written = written;
             match result {
                 DecoderResult::InputEmpty => self.done = self.last,
                 DecoderResult::OutputFull => {}
                 DecoderResult::Malformed(..) => {
-                    out[written] = 0xFF;
-                    written += 1;
+                    self.text[written] = 0xFF;
+                    self.written += 1;
                 }
             }
-            if written > 0 {
-                return Ok(written);
-            }
         }
-        Ok(0)
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for Transcoded<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.taken == self.written {
+            self.fill()?;
+        }
+        let n = out.len().min(self.written - self.taken);
+        out[..n].copy_from_slice(&self.text[self.taken..self.taken + n]);
+        self.taken += n;
+        Ok(n)
     }
 }
