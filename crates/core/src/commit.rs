@@ -275,6 +275,19 @@ pub struct Completion {
     pub receipts: Vec<Receipt>,
 }
 
+/// What a repair takes over from a destination's own log into a store that lacks it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Adoption {
+    /// The identity that the tables know the pipeline by, if the store that it was born in is lost.
+    pub application: Option<Application>,
+    /// What each table holds.
+    pub marks: BTreeMap<String, CommitNumber>,
+    /// Lines of the file ledger, each with its commit.
+    pub landings: Vec<Landing>,
+    /// What the commits covered.
+    pub covers: Vec<Covers>,
+}
+
 /// The answer of `publish` for one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Published {

@@ -96,6 +96,15 @@ pub trait Fence: Send + Sync {
     async fn check(&self) -> Result<()>;
 }
 
+/// A commit as a destination's log tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastCommit {
+    /// Its number.
+    pub n: CommitNumber,
+    /// The note that [`Publication::note`] carried.
+    pub note: serde_json::Value,
+}
+
 /// What is staged: rows in the table's columns as `prepare` settled them.
 pub type Batches = BoxStream<'static, Result<Rows>>;
 
@@ -127,6 +136,12 @@ pub trait Destination: Send + Sync {
     /// Keeps a dead letter's payload that is too large for a table, beside the tables, under this attempt. Durable on
     /// return. Returns its address and BLAKE3 digest, hex. Repeating it with the same id replaces it.
     async fn keep_payload(&self, attempt: &AttemptId, id: &str, payload: &Payload) -> Result<(String, String)>;
+
+    /// What the destination's own log still tells of the commits of this application in a table, oldest first: the notes that
+    /// `publish` wrote. For a repair of the store; nothing if the destination keeps no such log.
+    async fn history(&self, _application: &Application, _table: &str) -> Result<Vec<PastCommit>> {
+        Ok(Vec::new())
+    }
 
     /// Lets go of it, after finishing what runs in the background (checkpoints).
     async fn close(&self) -> Result<()> {

@@ -14,6 +14,11 @@ use crate::error::{Error, Kind, Result, code};
 #[serde(transparent)]
 pub struct Partition(pub String);
 
+impl Partition {
+    /// How the names of partitions begin that are whole files: what covers them is known by the file ledger too.
+    pub const FILE: &'static str = "file:";
+}
+
 /// A place in a partition: an opaque text whose order is the order of the partition.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
@@ -91,6 +96,21 @@ impl Checkpoint {
         }
         *self = next;
         Ok(())
+    }
+}
+
+impl Checkpoint {
+    /// Repair: moves a partition to `to` unless it is there or beyond.
+    pub fn advance(&mut self, partition: &Partition, to: &Position) {
+        let position = self.0.entry(partition.clone()).or_insert_with(|| to.clone());
+        if *position < *to {
+            *position = to.clone();
+        }
+    }
+
+    /// Repair: puts a partition back to its start.
+    pub fn forget(&mut self, partition: &Partition) {
+        self.0.remove(partition);
     }
 }
 

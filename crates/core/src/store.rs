@@ -17,7 +17,8 @@ use async_trait::async_trait;
 
 use crate::Result;
 use crate::commit::{
-    Application, AttemptId, CommitNumber, Committable, Completion, DeadLetterKey, DeadLetterState, Draft, Entry, Landing, Receipt,
+    Adoption, Application, AttemptId, CommitNumber, Committable, Completion, DeadLetterKey, DeadLetterState, Draft, Entry,
+    Landing, Receipt,
 };
 use crate::event::{RunEvent, Status};
 use crate::position::{Partition, Position};
@@ -71,11 +72,13 @@ pub trait Journal: Send + Sync {
     /// Receipts, newest first; of one run if given.
     async fn receipts(&self, run: Option<&str>, limit: usize) -> Result<Vec<Receipt>>;
 
-    /// Repair: makes the store take `n` for the last number given and for what `table` holds, as the destination says. Numbers
-    /// never go back.
-    async fn adopt_mark(&self, pipeline: &str, table: &str, n: CommitNumber) -> Result<()>;
+    /// Repair: takes over what a destination's log says, in one transaction. A mark becomes what its table is known to hold, and
+    /// the last number given is at least that; numbers and positions never go back. May be repeated.
+    async fn adopt(&self, pipeline: &str, adoption: &Adoption) -> Result<()>;
 
-    /// Repair: forgets that anything was published to `table` (it was deleted on purpose), its file-ledger lines included.
+    /// Repair: forgets that anything was published to `table` (it was deleted on purpose), so that its files can land there
+    /// again: its file-ledger lines, those of the same commits for whole files, and these files' positions. Lines of other
+    /// tables stay.
     async fn forget_table(&self, pipeline: &str, table: &str) -> Result<()>;
 }
 

@@ -14,6 +14,7 @@ use longshore_core::retry::Policy;
 use longshore_core::source::{Description, Split, Target};
 
 use crate::error::{ROWS_REFUSED, TABLE_PARKED};
+use crate::repair::Note;
 use crate::run::Session;
 use crate::stage::{Staged, stage};
 
@@ -174,6 +175,7 @@ impl Session {
     /// Step 3. Tables follow one another, `_dead_letters` last. A table that cannot be published does not keep the others
     /// from it, but ends the run: its entry stays open, and every run tries it again first.
     async fn publish(&self, entry: &Entry) -> Result<Vec<Receipt>> {
+        let note = Note::of(entry).to_json()?;
         let mut receipts = Vec::new();
         let mut parked = None;
         for table in entry.tables() {
@@ -185,7 +187,7 @@ impl Session {
                     token: &entry.draft.token,
                     table: &table,
                     committables: &committables,
-                    note: serde_json::json!({ "run": entry.draft.run, "covers": entry.draft.covers }),
+                    note: note.clone(),
                     fence: &self.lease,
                 })
             };

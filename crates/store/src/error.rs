@@ -1,6 +1,6 @@
 //! What both stores refuse, in the same words.
 
-use longshore_core::commit::{CommitNumber, Draft};
+use longshore_core::commit::{Adoption, CommitNumber, Draft};
 use longshore_core::error::{Error, Kind, Retry, code};
 
 longshore_core::codes! {
@@ -62,8 +62,15 @@ pub(crate) fn receipt_missing(pipeline: &str, n: CommitNumber, table: &str) -> E
     Error::new(Kind::Bug, code::BUG, format!("commit {n} of pipeline {pipeline} was completed without a receipt for {table}"))
 }
 
-pub(crate) fn no_number(pipeline: &str, table: &str, n: CommitNumber) -> Error {
-    Error::new(Kind::Bug, code::BUG, format!("{n} is no commit number that table {table} of pipeline {pipeline} could hold"))
+/// A mark that no commit can have left means that the caller misread the destination.
+pub(crate) fn check_marks(pipeline: &str, adoption: &Adoption) -> longshore_core::Result<()> {
+    match adoption.marks.iter().find(|(_, n)| **n < 1) {
+        None => Ok(()),
+        Some((table, n)) => {
+            let text = format!("{n} is no commit number that table {table} of pipeline {pipeline} could hold");
+            Err(Error::new(Kind::Bug, code::BUG, text))
+        }
+    }
 }
 
 pub(crate) fn no_run(run: &str) -> Error {

@@ -37,6 +37,8 @@ struct State {
 
 struct Pipeline {
     ledger: String,
+    /// The lost store that the pipeline was taken over from.
+    origin: Option<String>,
     last: CommitNumber,
     lease: Option<LeaseRecord>,
     attempts: BTreeMap<AttemptId, Attempt>,
@@ -106,6 +108,7 @@ impl State {
     fn ensure(&mut self, name: &str) -> &mut Pipeline {
         self.pipelines.entry(name.to_owned()).or_insert_with(|| Pipeline {
             ledger: uuid::Uuid::new_v4().to_string(),
+            origin: None,
             last: 0,
             lease: None,
             attempts: BTreeMap::new(),

@@ -77,6 +77,7 @@ checks! {
         record_paths_come_newest_first,
         receipts_come_newest_first_and_parked_tables_are_not_published,
         a_mark_is_adopted_and_numbers_go_on_after_it,
+        a_lost_ledger_is_adopted,
         a_forgotten_table_can_land_again_but_its_neighbours_do_not;
     runs:
         a_status_follows_from_events_and_their_order_is_kept,

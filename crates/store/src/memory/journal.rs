@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use longshore_core::Result;
 use longshore_core::commit::{
-    Application, AttemptId, CommitNumber, Committable, Completion, DEAD_LETTERS, DeadLetterKey, DeadLetterState, Draft, Entry,
+    Adoption, Application, AttemptId, CommitNumber, Committable, Completion, DeadLetterKey, DeadLetterState, Draft, Entry,
     EntryState, Landing, Receipt,
 };
-use longshore_core::position::{Covers, Partition, Position};
+use longshore_core::position::{Covers, Delta, Partition, Position};
 use longshore_core::store::{Attempts, IndexedDeadLetter, Journal, PipelineState};
 
 use super::{Attempt, Letter, MemoryStore, Pipeline, State};
@@ -21,7 +21,11 @@ impl Journal for MemoryStore {
         let mut state = self.state();
         let pipeline = state.ensure(name);
         Ok(PipelineState {
-            application: Application { pipeline: name.to_owned(), ledger: pipeline.ledger.clone(), store: self.id.to_string() },
+            application: Application {
+                pipeline: name.to_owned(),
+                ledger: pipeline.ledger.clone(),
+                store: pipeline.origin.clone().unwrap_or_else(|| self.id.to_string()),
+            },
             last: pipeline.last,
             open: pipeline.entries.values().filter(|entry| entry.state < EntryState::Acknowledged).cloned().collect(),
             published: pipeline.published.clone(),
@@ -92,29 +96,46 @@ impl Journal for MemoryStore {
         Ok(state.receipts.iter().rev().filter(wanted).take(limit).cloned().collect())
     }
 
-    async fn adopt_mark(&self, pipeline: &str, table: &str, n: CommitNumber) -> Result<()> {
-        if n < 1 {
-            return Err(error::no_number(pipeline, table, n));
-        }
+    async fn adopt(&self, pipeline: &str, adoption: &Adoption) -> Result<()> {
+        error::check_marks(pipeline, adoption)?;
         let mut state = self.state();
         let known = state.ensure(pipeline);
-        known.last = known.last.max(n);
-        known.published.insert(table.to_owned(), n);
+        if let Some(application) = &adoption.application {
+            known.ledger = application.ledger.clone();
+            known.origin = Some(application.store.clone());
+        }
+        for (table, n) in &adoption.marks {
+            known.last = known.last.max(*n);
+            known.published.insert(table.clone(), *n);
+        }
+        for landing in &adoption.landings {
+            known.add_landings(landing.n, std::slice::from_ref(landing));
+        }
+        for covers in &adoption.covers {
+            let Covers::Deltas(deltas) = covers else { continue };
+            for Delta { partition, to, .. } in deltas {
+                known.positions.advance(partition, to);
+            }
+        }
         Ok(())
     }
 
     async fn forget_table(&self, pipeline: &str, table: &str) -> Result<()> {
         let mut state = self.state();
-        let of_pipeline = state.receipts.iter().filter(|receipt| receipt.pipeline == pipeline);
-        let (here, elsewhere): (Vec<_>, Vec<_>) = of_pipeline.partition(|receipt| receipt.table == table);
-        let elsewhere: BTreeSet<_> =
-            elsewhere.iter().filter(|receipt| receipt.table != DEAD_LETTERS).map(|receipt| receipt.n).collect();
-        // A line for a whole file goes only if its commit wrote to no other table: else the file would land there twice.
-        let only_here: BTreeSet<_> = here.iter().map(|receipt| receipt.n).filter(|n| !elsewhere.contains(n)).collect();
+        let here: Vec<Receipt> =
+            state.receipts.iter().filter(|receipt| receipt.pipeline == pipeline && receipt.table == table).cloned().collect();
         let Some(known) = state.pipelines.get_mut(pipeline) else { return Ok(()) };
         known.published.remove(table);
         known.record_paths.retain(|(of, _), _| of != table);
-        known.landings.retain(|(_, of), landing| of != table && (of != Landing::WHOLE || !only_here.contains(&landing.n)));
+        known.landings.retain(|(_, of), landing| {
+            of != table && (of != Landing::WHOLE || here.iter().all(|receipt| receipt.n != landing.n))
+        });
+        for covers in here.iter().flat_map(|receipt| &receipt.covers) {
+            let Covers::Deltas(deltas) = covers else { continue };
+            for delta in deltas.iter().filter(|delta| delta.partition.0.starts_with(Partition::FILE)) {
+                known.positions.forget(&delta.partition);
+            }
+        }
         Ok(())
     }
 }
@@ -217,7 +238,7 @@ impl State {
             let published = known.published.entry(receipt.table.clone()).or_insert(n);
             *published = n.max(*published);
         }
-        known.add_landings(n, &draft);
+        known.add_landings(n, &draft.landings);
         if let Some(entry) = known.entries.get_mut(&n) {
             entry.state = EntryState::Complete;
         }
@@ -294,8 +315,8 @@ impl Pipeline {
     }
 
     /// A late landing does not replace a newer one.
-    fn add_landings(&mut self, n: CommitNumber, draft: &Draft) {
-        for (place, landing) in draft.landings.iter().enumerate() {
+    fn add_landings(&mut self, n: CommitNumber, landings: &[Landing]) {
+        for (place, landing) in landings.iter().enumerate() {
             let landing = Landing { n, ..landing.clone() };
             if let Some(records) = &landing.records {
                 let last = self.record_paths.entry((landing.table.clone(), records.to_string())).or_insert((n, place));

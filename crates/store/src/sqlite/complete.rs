@@ -1,12 +1,12 @@
-//! What follows the journal: completing, acknowledging, and the two repairs of what a table is taken to hold.
+//! What follows the journal: completing and acknowledging.
 
 use std::collections::BTreeMap;
 
-use longshore_core::commit::{CommitNumber, Completion, DEAD_LETTERS, Draft, EntryState, Landing};
+use longshore_core::commit::{CommitNumber, Completion, Draft, EntryState, Landing};
 use sqlx::SqliteConnection;
 
 use super::database::{Failure, list, now_nanos};
-use super::journal::{ensure_pipeline, entry, pipeline_id};
+use super::journal::entry;
 use super::leases::check_epoch;
 use crate::error;
 
@@ -27,7 +27,7 @@ pub(super) async fn complete(connection: &mut SqliteConnection, completion: &Com
         }
     }
     add_receipts(connection, id, completion).await?;
-    add_landings(connection, id, n, &entry.draft).await?;
+    add_landings(connection, id, n, &entry.draft.landings).await?;
     add_dead_letters(connection, id, n, &entry.draft).await?;
     if !entry.draft.replayed.is_empty() {
         sqlx::query("UPDATE dead_letters SET state = 1 WHERE id IN (SELECT value FROM json_each(?)) AND pipeline = ?")
@@ -62,7 +62,12 @@ async fn add_receipts(connection: &mut SqliteConnection, pipeline: i64, completi
 }
 
 /// A late landing does not replace a newer one.
-async fn add_landings(connection: &mut SqliteConnection, pipeline: i64, n: i64, draft: &Draft) -> Result<(), Failure> {
+pub(super) async fn add_landings(
+    connection: &mut SqliteConnection,
+    pipeline: i64,
+    n: i64,
+    landings: &[Landing],
+) -> Result<(), Failure> {
     const LANDINGS: &str = "INSERT INTO landings (pipeline, address, table_name, digest, n, landing)
         SELECT ?, value ->> 0, value ->> 1, value ->> 2, ?, value ->> 3 FROM json_each(?) WHERE true
         ON CONFLICT (pipeline, address, table_name) DO UPDATE
@@ -71,12 +76,12 @@ async fn add_landings(connection: &mut SqliteConnection, pipeline: i64, n: i64, 
         SELECT ?, value ->> 0, value ->> 1, ?, value ->> 2 FROM json_each(?) WHERE true
         ON CONFLICT (pipeline, table_name, paths) DO UPDATE
         SET n = excluded.n, place = excluded.place WHERE excluded.n >= n";
-    if draft.landings.is_empty() {
+    if landings.is_empty() {
         return Ok(());
     }
-    let mut rows = Vec::with_capacity(draft.landings.len());
+    let mut rows = Vec::with_capacity(landings.len());
     let mut paths: BTreeMap<(&str, String), usize> = BTreeMap::new();
-    for (place, landing) in draft.landings.iter().enumerate() {
+    for (place, landing) in landings.iter().enumerate() {
         let kept = serde_json::to_string(&Landing { n, ..landing.clone() })?;
         rows.push((&landing.address, &landing.table, &landing.digest, kept));
         if let Some(records) = &landing.records {
@@ -125,41 +130,5 @@ pub(super) async fn acknowledged(connection: &mut SqliteConnection, pipeline: &s
     }
     sqlx::query(SHRINK).bind(id).bind(n).execute(&mut *connection).await?;
     sqlx::query("DELETE FROM attempts WHERE pipeline = ? AND n = ?").bind(id).bind(n).execute(connection).await?;
-    Ok(())
-}
-
-/// Takes `n` for what a table holds.
-pub(super) async fn adopt_mark(
-    connection: &mut SqliteConnection,
-    pipeline: &str,
-    table: &str,
-    n: CommitNumber,
-) -> Result<(), Failure> {
-    const ADOPT: &str = "INSERT INTO published (pipeline, table_name, n) VALUES (?, ?, ?)
-        ON CONFLICT (pipeline, table_name) DO UPDATE SET n = excluded.n";
-    let id = ensure_pipeline(connection, pipeline).await?;
-    sqlx::query("UPDATE pipelines SET last = max(last, ?) WHERE id = ?").bind(n).bind(id).execute(&mut *connection).await?;
-    sqlx::query(ADOPT).bind(id).bind(table).bind(n).execute(connection).await?;
-    Ok(())
-}
-
-/// Forgets what was published to a table.
-///
-/// A line for a whole file goes only if the commit that brought it wrote to no other table: else the file would land again
-/// in those, twice.
-pub(super) async fn forget_table(connection: &mut SqliteConnection, pipeline: &str, table: &str) -> Result<(), Failure> {
-    const WHOLE: &str = "DELETE FROM landings WHERE pipeline = ?1 AND table_name = ?2
-        AND n IN (SELECT n FROM receipts WHERE pipeline = ?1 AND table_name = ?3)
-        AND n NOT IN (SELECT n FROM receipts WHERE pipeline = ?1 AND table_name NOT IN (?3, ?4))";
-    let Some(id) = pipeline_id(connection, pipeline).await? else { return Ok(()) };
-    for sql in [
-        "DELETE FROM published WHERE pipeline = ? AND table_name = ?",
-        "DELETE FROM landings WHERE pipeline = ? AND table_name = ?",
-        "DELETE FROM record_paths WHERE pipeline = ? AND table_name = ?",
-    ] {
-        sqlx::query(sql).bind(id).bind(table).execute(&mut *connection).await?;
-    }
-    let whole = sqlx::query(WHOLE).bind(id).bind(Landing::WHOLE).bind(table).bind(DEAD_LETTERS);
-    whole.execute(connection).await?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use chrono::Utc;
 use longshore_core::Result;
 use longshore_core::commit::{
-    Application, CommitNumber, Committable, Completion, DeadLetterKey, Draft, Entry, EntryState, Receipt,
+    Adoption, Application, CommitNumber, Committable, Completion, DeadLetterKey, Draft, Entry, EntryState, Receipt,
 };
 use longshore_core::error::{Error, Kind, code};
 use longshore_core::position::{Checkpoint, Covers, Delta, Partition, Position};
@@ -15,7 +15,7 @@ use sqlx::SqliteConnection;
 
 use super::database::{Failure, from_nanos, limit, list, to_nanos};
 use super::leases::check_epoch;
-use super::{SqliteStore, complete};
+use super::{SqliteStore, complete, repair};
 use crate::error;
 
 /// Entries that are not acknowledged. The condition has to be written as the index has it.
@@ -25,7 +25,7 @@ pub(super) const OPEN_ENTRIES: &str =
 /// The last commit published to each table.
 pub(super) const PUBLISHED: &str = "SELECT table_name, n FROM published WHERE pipeline = ? ORDER BY table_name";
 
-const ONE_PIPELINE: &str = "SELECT id, ledger, last FROM pipelines WHERE name = ?";
+const ONE_PIPELINE: &str = "SELECT id, ledger, origin, last FROM pipelines WHERE name = ?";
 
 pub(super) type EntryRow = (i64, i64, i64, i64, String);
 
@@ -104,18 +104,16 @@ impl Journal for SqliteStore {
         receipts.map_err(|failure| self.database.error("reading", failure))
     }
 
-    async fn adopt_mark(&self, pipeline: &str, table: &str, n: CommitNumber) -> Result<()> {
-        if n < 1 {
-            return Err(error::no_number(pipeline, table, n));
-        }
+    async fn adopt(&self, pipeline: &str, adoption: &Adoption) -> Result<()> {
+        error::check_marks(pipeline, adoption)?;
         let mut write = self.database.begin().await?;
-        let result = complete::adopt_mark(&mut write, pipeline, table, n).await;
+        let result = repair::adopt(&mut write, pipeline, adoption).await;
         write.finish("repairing", result).await
     }
 
     async fn forget_table(&self, pipeline: &str, table: &str) -> Result<()> {
         let mut write = self.database.begin().await?;
-        let result = complete::forget_table(&mut write, pipeline, table).await;
+        let result = repair::forget_table(&mut write, pipeline, table).await;
         write.finish("repairing", result).await
     }
 }
@@ -128,12 +126,13 @@ impl SqliteStore {
     }
 
     async fn read_pipeline(&self, read: &mut SqliteConnection, name: &str) -> Result<Option<PipelineState>, Failure> {
-        let row: Option<(i64, String, i64)> = sqlx::query_as(ONE_PIPELINE).bind(name).fetch_optional(&mut *read).await?;
-        let Some((id, ledger, last)) = row else { return Ok(None) };
+        let row: Option<(i64, String, Option<String>, i64)> =
+            sqlx::query_as(ONE_PIPELINE).bind(name).fetch_optional(&mut *read).await?;
+        let Some((id, ledger, origin, last)) = row else { return Ok(None) };
         let rows: Vec<EntryRow> = sqlx::query_as(OPEN_ENTRIES).bind(id).fetch_all(&mut *read).await?;
         let open = rows.into_iter().map(to_entry).collect::<Result<Vec<_>, _>>()?;
         let published: Vec<(String, i64)> = sqlx::query_as(PUBLISHED).bind(id).fetch_all(read).await?;
-        let application = Application { pipeline: name.to_owned(), ledger, store: self.id.clone() };
+        let application = Application { pipeline: name.to_owned(), ledger, store: origin.unwrap_or_else(|| self.id.clone()) };
         Ok(Some(PipelineState { application, last, open, published: published.into_iter().collect() }))
     }
 }

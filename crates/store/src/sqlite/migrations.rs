@@ -20,11 +20,13 @@ CREATE TABLE store (
     created_at INTEGER NOT NULL
 ) STRICT;
 
--- `last` is the last number given; it only grows. `ledger` is born with the row and part of every mark.
+-- `last` is the last number given; it only grows. `ledger` is born with the row and part of every mark; so is this store's
+-- id, unless a repair took the pipeline over from a lost store, `origin`.
 CREATE TABLE pipelines (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
     ledger TEXT NOT NULL,
+    origin TEXT,
     last INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 

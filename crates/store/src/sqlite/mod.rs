@@ -8,6 +8,7 @@ mod journal;
 mod leases;
 mod ledger;
 mod migrations;
+mod repair;
 mod runs;
 #[cfg(test)]
 mod tests;

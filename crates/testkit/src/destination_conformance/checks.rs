@@ -315,5 +315,5 @@ pub async fn a_payload_is_kept_under_its_digest(bench: Bench) {
     let (same, other) = keep(&Payload::Inline(b"corrected".to_vec())).await.expect("keeps");
     assert_eq!(same, address);
     assert_ne!(other, digest);
-    assert!(worker.sweep(&[attempt.clone()]).await.expect("sweeps") > 0);
+    assert!(worker.sweep(std::slice::from_ref(&attempt)).await.expect("sweeps") > 0);
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use longshore_core::commit::{DEAD_LETTERS, DeadLetterState, Draft, Landing};
+use longshore_core::commit::{Adoption, Application, DEAD_LETTERS, DeadLetterState, Draft, Landing};
+use longshore_core::position::{Covers, Delta, Partition, Position};
 use longshore_core::store::DeadLetterFilter;
 
 use super::{LONG, Pair, committable, complete, completion, journal, landing, lease_of, letter, refused_with, states};
@@ -130,25 +131,48 @@ pub async fn receipts_come_newest_first_and_parked_tables_are_not_published(pair
 
 /// Repair: the table holds more than the store knows, or less.
 pub async fn a_mark_is_adopted_and_numbers_go_on_after_it(pair: Pair) {
-    pair.one.adopt_mark("p", "orders", 40).await.expect("adopted");
+    let marks = |n| Adoption { marks: BTreeMap::from([("orders".to_owned(), n)]), ..Adoption::default() };
+    pair.one.adopt("p", &marks(40)).await.expect("adopted");
     let state = pair.two.pipeline("p").await.expect("known");
     assert_eq!((state.last, state.published), (40, BTreeMap::from([("orders".to_owned(), 40)])));
-    pair.one.adopt_mark("p", "orders", 30).await.expect("adopted");
+    pair.one.adopt("p", &marks(30)).await.expect("adopted");
     let state = pair.two.pipeline("p").await.expect("known");
     assert_eq!(state.last, 40, "numbers never go back");
     assert_eq!(state.published["orders"], 30, "what the table holds is as the destination says");
     let lease = lease_of(&*pair.one, "p", LONG).await;
     assert_eq!(journal(&*pair.one, &lease, "t", |_| {}).await.expect("journalled").n, 41);
-    refused_with(pair.one.adopt_mark("p", "orders", 0).await, "bug");
+    refused_with(pair.one.adopt("p", &marks(0)).await, "bug");
 }
 
-/// A file that went to this table alone lands again; one that went to others too does not.
+/// Repair of a lost store: identity, ledger lines and positions come from the destination's log.
+pub async fn a_lost_ledger_is_adopted(pair: Pair) {
+    let application = Application { pipeline: "p".into(), ledger: "l-old".into(), store: "s-old".into() };
+    let partition = Partition("file:orders:in/a".into());
+    let covered = Delta { partition: partition.clone(), from: None, to: Position::from_count(9) };
+    let adoption = Adoption {
+        application: Some(application.clone()),
+        marks: BTreeMap::from([("orders".to_owned(), 4)]),
+        landings: vec![Landing { n: 3, ..landing("orders", "in/a", "x") }],
+        covers: vec![Covers::Deltas(vec![covered])],
+    };
+    for _ in 0..2 {
+        pair.one.adopt("p", &adoption).await.expect("adopted");
+        assert_eq!(pair.two.pipeline("p").await.expect("known").application, application);
+        assert_eq!(pair.two.landings("p", "in/a").await.expect("landings"), adoption.landings);
+        assert_eq!(pair.two.position("p", &partition).await.expect("read"), Some(Position::from_count(9)));
+    }
+}
+
+/// Its files are looked at again, and their positions do not refuse them; lines of other tables and streams stay.
 pub async fn a_forgotten_table_can_land_again_but_its_neighbours_do_not(pair: Pair) {
     let lease = lease_of(&*pair.one, "p", LONG).await;
     let both = vec![landing(Landing::WHOLE, "in/both", "x"), landing("orders", "in/both", "x"), landing("other", "in/both", "x")];
     let alone = vec![landing(Landing::WHOLE, "in/alone", "y"), landing("orders", "in/alone", "y")];
+    let delta = |partition: &str, to| Delta { partition: Partition(partition.into()), from: None, to: Position::from_count(to) };
     for (token, landings, table) in [("t1", both, "other"), ("t2", alone, DEAD_LETTERS)] {
+        let covers = vec![delta(&format!("file:orders:{token}"), 9), delta(&format!("topic-{token}"), 9)];
         let change = |draft: &mut Draft| {
+            draft.covers = vec![Covers::Deltas(covers)];
             draft.landings = landings;
             draft.committables.push(committable(table));
         };
@@ -160,7 +184,10 @@ pub async fn a_forgotten_table_can_land_again_but_its_neighbours_do_not(pair: Pa
     assert_eq!(published.keys().collect::<Vec<_>>(), [DEAD_LETTERS, "other"]);
     let tables: Vec<String> =
         pair.one.landings("p", "in/both").await.expect("landings").into_iter().map(|landing| landing.table).collect();
-    assert_eq!(tables, [Landing::WHOLE, "other"]);
+    assert_eq!(tables, ["other"]);
+    for (partition, position) in [("file:orders:t1", None), ("topic-t1", Some(Position::from_count(9)))] {
+        assert_eq!(pair.two.position("p", &Partition(partition.into())).await.expect("read"), position, "{partition}");
+    }
     assert!(pair.one.landings("p", "in/alone").await.expect("none").is_empty());
     assert_eq!(pair.one.pipeline("p").await.expect("known").last, 2, "numbers never go back");
     pair.one.forget_table("no such pipeline", "orders").await.expect("nothing to do");

@@ -1,0 +1,69 @@
+//! The two repairs: what a destination says is taken over, what is gone from it is forgotten.
+
+use std::collections::BTreeMap;
+
+use longshore_core::commit::{Adoption, CommitNumber, Landing};
+use longshore_core::position::{Covers, Partition};
+use sqlx::SqliteConnection;
+
+use super::complete::add_landings;
+use super::database::{Failure, list};
+use super::journal::{ensure_pipeline, pipeline_id};
+
+/// Takes over marks, landings and positions, and the identity of a pipeline whose store is lost.
+pub(super) async fn adopt(connection: &mut SqliteConnection, pipeline: &str, adoption: &Adoption) -> Result<(), Failure> {
+    const MARK: &str = "INSERT INTO published (pipeline, table_name, n) VALUES (?, ?, ?)
+        ON CONFLICT (pipeline, table_name) DO UPDATE SET n = excluded.n";
+    const POSITIONS: &str = "INSERT INTO positions (pipeline, partition, position)
+        SELECT ?, value ->> 'partition', value ->> 'to' FROM json_each(?) WHERE true
+        ON CONFLICT (pipeline, partition) DO UPDATE SET position = max(position, excluded.position)";
+    let id = ensure_pipeline(connection, pipeline).await?;
+    if let Some(application) = &adoption.application {
+        sqlx::query("UPDATE pipelines SET ledger = ?, origin = ? WHERE id = ?")
+            .bind(&application.ledger)
+            .bind(&application.store)
+            .bind(id)
+            .execute(&mut *connection)
+            .await?;
+    }
+    for (table, n) in &adoption.marks {
+        sqlx::query("UPDATE pipelines SET last = max(last, ?) WHERE id = ?").bind(n).bind(id).execute(&mut *connection).await?;
+        sqlx::query(MARK).bind(id).bind(table).bind(n).execute(&mut *connection).await?;
+    }
+    let mut by_commit: BTreeMap<CommitNumber, Vec<Landing>> = BTreeMap::new();
+    for landing in &adoption.landings {
+        by_commit.entry(landing.n).or_default().push(landing.clone());
+    }
+    for (n, landings) in by_commit {
+        add_landings(connection, id, n, &landings).await?;
+    }
+    for covers in &adoption.covers {
+        if let Covers::Deltas(deltas) = covers {
+            sqlx::query(POSITIONS).bind(id).bind(list(deltas)?).execute(&mut *connection).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Forgets what was published to a table.
+pub(super) async fn forget_table(connection: &mut SqliteConnection, pipeline: &str, table: &str) -> Result<(), Failure> {
+    // A file's position goes with the lines, since it would refuse the file for ever.
+    const POSITIONS: &str = "DELETE FROM positions WHERE pipeline = ?1 AND substr(partition, 1, length(?3)) = ?3 AND partition IN
+        (SELECT delta.value ->> 'partition' FROM receipts r, json_each(r.receipt, '$.covers') covers,
+            json_each(covers.value, '$.deltas') delta
+         WHERE r.pipeline = ?1 AND r.table_name = ?2)";
+    const WHOLE: &str = "DELETE FROM landings WHERE pipeline = ?1 AND table_name = ?3
+        AND n IN (SELECT n FROM receipts WHERE pipeline = ?1 AND table_name = ?2)";
+    let Some(id) = pipeline_id(connection, pipeline).await? else { return Ok(()) };
+    for sql in [
+        "DELETE FROM published WHERE pipeline = ? AND table_name = ?",
+        "DELETE FROM landings WHERE pipeline = ? AND table_name = ?",
+        "DELETE FROM record_paths WHERE pipeline = ? AND table_name = ?",
+    ] {
+        sqlx::query(sql).bind(id).bind(table).execute(&mut *connection).await?;
+    }
+    for (sql, last) in [(POSITIONS, Partition::FILE), (WHOLE, Landing::WHOLE)] {
+        sqlx::query(sql).bind(id).bind(table).bind(last).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
