@@ -9,5 +9,6 @@ pub mod parse;
 pub mod scan;
 pub mod structure;
 mod tree;
+mod words;
 
 pub use tree::steps;

@@ -7,6 +7,7 @@ use std::hash::BuildHasher;
 use hashbrown::HashTable;
 
 use super::scan::local;
+use super::words::same;
 use crate::tape::{Span, Tape};
 
 /// The name of the text that stands beside attributes or children.
@@ -72,7 +73,7 @@ impl Names {
         for guess in [list.expected, list.expected.wrapping_sub(1)] {
             if let Some(&id) = list.children.get(guess) {
                 let name = &self.names[id as usize];
-                if name.attribute == attribute && *name.raw == *raw {
+                if name.attribute == attribute && same(name.raw.as_bytes(), raw.as_bytes()) {
                     self.names[parent as usize].expected = guess + 1;
                     return id;
                 }

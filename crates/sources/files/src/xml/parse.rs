@@ -11,6 +11,7 @@ use memchr::{memchr, memchr2, memchr3, memmem};
 use super::entities::{Entities, split_reference};
 use super::names::{Id, Names, RECORD, TEXT};
 use super::scan::{is_blank, is_instruction, is_name, name_end, shown};
+use super::words::{find_tag, first_dark, same};
 use crate::error::{XML_ENTITY_UNKNOWN, XML_RECORD_INVALID, XML_TOO_DEEP};
 use crate::tape::{Tape, Token};
 
@@ -110,11 +111,10 @@ impl<'e> Parser<'e> {
         let bytes = record.as_bytes();
         let mut at = self.begin(record, 0, tape)?;
         while !self.frames.is_empty() {
-            let Some(length) = memchr(b'<', &bytes[at..]) else {
+            let Some(open) = find_tag(bytes, at) else {
                 return Err(wrong(bytes.len(), "the record ends inside an element"));
             };
-            let open = at + length;
-            if length > 0 {
+            if open > at {
                 self.append_text(&record[at..open], at)?;
             }
             at = match bytes.get(open + 1) {
@@ -142,14 +142,11 @@ impl<'e> Parser<'e> {
         let begins_text = bytes.get(name_end) == Some(&b'>');
         if begins_text
             && !self.frames.is_empty()
-            && let Some(length) = memchr(b'<', &bytes[name_end + 1..])
+            && let Some(close) = find_tag(bytes, name_end + 1)
         {
-            let close = name_end + 1 + length;
             let behind = close + 2 + raw.len();
-            if bytes.get(close + 1) == Some(&b'/')
-                && bytes.get(close + 2..behind) == Some(raw.as_bytes())
-                && bytes.get(behind) == Some(&b'>')
-            {
+            let ends = bytes.get(behind) == Some(&b'>') && bytes[close + 1] == b'/';
+            if ends && same(&bytes[close + 2..behind], raw.as_bytes()) {
                 self.leaf(&record[name_end + 1..close], name_end + 1, tape)?;
                 return Ok(behind + 1);
             }
@@ -324,7 +321,7 @@ impl<'e> Parser<'e> {
         let has_members = frame.object.is_some();
         let text_counts = {
             let text = &self.text[frame.text..];
-            frame.significant || text.bytes().any(|b| !is_blank(b))
+            frame.significant || first_dark(text.as_bytes()).is_some()
         };
         if !has_members {
             if frame.nil {

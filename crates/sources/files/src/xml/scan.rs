@@ -7,6 +7,8 @@
 
 use memchr::{memchr, memmem};
 
+use super::words::{find_tag, first_dark, same};
+
 /// The deepest nesting of a document.
 pub const MAX_DEPTH: usize = 10_000;
 /// The longest element name, bytes.
@@ -138,8 +140,8 @@ impl Scanner {
 
     /// Text, and the markup behind it.
     fn content(&mut self, bytes: &[u8], at: usize, ended: bool, events: &mut impl Events) -> Result<Step, Fault> {
-        let open = memchr(b'<', &bytes[at..]).map_or(bytes.len(), |i| at + i);
-        if let Some(first) = bytes[at..open].iter().position(|&b| !is_blank(b)) {
+        let open = find_tag(bytes, at).unwrap_or(bytes.len());
+        if let Some(first) = first_dark(&bytes[at..open]) {
             if self.ends.is_empty() {
                 let what = if self.root { "text behind the root element" } else { "text before the root element" };
                 return Err(Fault { at: at + first, reason: format!("{what}: this is not XML, or not one document") });
@@ -181,6 +183,9 @@ impl Scanner {
             return Err(Fault { at: open, reason });
         }
         if follows == b'>' {
+            if let Some(after) = self.leaf(bytes, open, name_end, events) {
+                return Ok(Step::To(after));
+            }
             self.begin(name, open, events)?;
             return Ok(Step::To(name_end + 1));
         }
@@ -205,6 +210,27 @@ impl Scanner {
                 Ok(Step::To(name_end))
             }
         }
+    }
+
+    /// An element that holds nothing but text, which most do: it need not be kept as open. Returns the offset behind it.
+    #[inline]
+    fn leaf(&self, bytes: &[u8], open: usize, name_end: usize, events: &mut impl Events) -> Option<usize> {
+        if self.ends.is_empty() || self.ends.len() >= MAX_DEPTH {
+            return None;
+        }
+        let name = &bytes[open + 1..name_end];
+        let close = find_tag(bytes, name_end + 1)?;
+        let behind = close + 2 + name.len();
+        let ends = *bytes.get(behind)? == b'>' && bytes[close + 1] == b'/' && same(&bytes[close + 2..behind], name);
+        if !ends {
+            return None;
+        }
+        events.start(name, open);
+        if first_dark(&bytes[name_end + 1..close]).is_some() {
+            events.text();
+        }
+        events.end(behind + 1);
+        Some(behind + 1)
     }
 
     /// The rest of a long start tag.
@@ -266,7 +292,7 @@ impl Scanner {
         if !self.ends.is_empty() {
             let name = self.top();
             let behind = open + 2 + name.len();
-            if bytes.get(open + 2..behind) == Some(name) && bytes.get(behind) == Some(&b'>') {
+            if bytes.get(behind) == Some(&b'>') && same(&bytes[open + 2..behind], name) {
                 self.close(behind + 1, events);
                 return Ok(Step::To(behind + 1));
             }
