@@ -1,7 +1,6 @@
 //! Writing one log entry: whole, synced, and only if nobody else has taken its version.
 
 use longshore_core::Result;
-use longshore_core::failpoint;
 use serde_json::{Value, json};
 
 use crate::log::{self, Action, InfoLine};
@@ -44,8 +43,9 @@ impl LogEntry {
     }
 
     /// Writes it durably; `false` if the version is taken by another one. An answer that was lost is settled by reading
-    /// the log; with an error, nothing is known, and asking the log again later tells.
-    pub(crate) fn write(&self, storage: &Storage, table: &str) -> Result<bool> {
+    /// the log; with an error, nothing is known, and asking the log again later tells. `linked` is called once the entry can
+    /// be seen but may not survive a power cut.
+    pub(crate) fn write(&self, storage: &Storage, table: &str, linked: impl FnOnce()) -> Result<bool> {
         let written = match storage.put_if_absent(&log::entry_path(table, self.version), &self.text) {
             Ok(written) => written,
             Err(error) => match self.stands_in(storage, table) {
@@ -55,8 +55,8 @@ impl LogEntry {
             },
         };
         if written {
-            // A crash here leaves an entry whose name may not survive a power cut: whoever finds it syncs the folder first.
-            failpoint::hit("publish.log_entry_unsynced");
+            linked();
+            // A crash before this leaves an entry whose name may be lost: whoever finds it syncs the folder first.
             sync_log(storage, table)?;
         }
         Ok(written)

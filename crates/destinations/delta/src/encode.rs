@@ -267,3 +267,48 @@ fn failed(storage: &Storage, path: &str, parquet: ParquetError) -> Error {
         other => destination(codes::IO, format!("cannot write {address}: {}", error::first_line(other))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::BinaryArray;
+    use arrow::datatypes::{DataType, Schema};
+
+    #[test]
+    fn many_files_at_once_hold_no_more_than_their_share_of_memory() {
+        const BATCH: usize = 1 << 20;
+        let folder = tempfile::tempdir().expect("a folder");
+        let storage = Storage::open(folder.path()).expect("opens");
+        let schema = Arc::new(Schema::new(vec![Field::new("b", DataType::Binary, true)]));
+        let held: Held = Arc::default();
+        let mut encoders: Vec<Encoder> = (0..10)
+            .map(|i| {
+                let layout = Layout {
+                    table: format!("d/t{i}"),
+                    prefix: "part-a-".into(),
+                    schema: schema.clone(),
+                    partitions: Vec::new(),
+                    indexed: Vec::new(),
+                };
+                Encoder::new(storage.clone(), layout, held.clone())
+            })
+            .collect();
+        let mut random = blake3::Hasher::new().finalize_xof();
+        let mut highest = 0;
+        // Ten files of 14 MiB that cannot be compressed: none fills a row group by itself.
+        for _ in 0..14 {
+            for encoder in &mut encoders {
+                let mut bytes = vec![0; BATCH];
+                random.fill(&mut bytes);
+                let array: ArrayRef = Arc::new(BinaryArray::from_iter_values(bytes.chunks(1024)));
+                encoder.write(&RecordBatch::try_new(schema.clone(), vec![array]).expect("a batch")).expect("writes");
+                highest = highest.max(held.load(Ordering::Relaxed));
+            }
+        }
+        assert!(highest > ALL_BYTES / 2, "{highest} bytes say that nothing was counted");
+        assert!(highest <= ALL_BYTES + 4 * BATCH, "{highest} bytes were held at once");
+        let rows: u64 = encoders.iter_mut().flat_map(|e| e.finish().expect("finishes")).map(|file| file.rows).sum();
+        assert_eq!(rows, 10 * 14 * 1024);
+        assert_eq!(held.load(Ordering::Relaxed), 0);
+    }
+}

@@ -43,7 +43,7 @@ pub(crate) fn prepare(
             storage.make_dirs(&log)?;
             storage.sync_up(&log)?;
         }
-        if entry.write(storage, folder)? {
+        if entry.write(storage, folder, || ())? {
             return Ok(proposal.plan);
         }
         // Somebody else was faster: look again at what is there now.

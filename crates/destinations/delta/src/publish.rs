@@ -84,7 +84,7 @@ pub(crate) async fn publish(storage: &Storage, table: &Arc<Table>, request: Requ
         let version = entry.version;
         let written = blocking({
             let (storage, table) = (storage.clone(), table.clone());
-            move || entry.write(&storage, &table.folder)
+            move || entry.write(&storage, &table.folder, || failpoint::hit("publish.log_entry_unsynced"))
         });
         if written.await? {
             return Ok(Published::Done(version.to_string()));

@@ -29,11 +29,8 @@ pub(crate) fn sweep(storage: &Storage, dataset: &str, attempts: &[AttemptId]) ->
         let name = inner.rsplit('/').next().unwrap_or(inner);
         let parts: Vec<&str> = inner.split('/').collect();
         match parts.as_slice() {
-            [LOG, ..] => {
-                if name.starts_with(TEMPORARY) && file.age > ABANDONED {
-                    storage.delete(&file.path)?;
-                }
-            }
+            [LOG, ..] if name.starts_with(TEMPORARY) && file.age > ABANDONED => storage.delete(&file.path)?,
+            [LOG, ..] => {}
             [PAYLOADS, attempt, _] if table == DEAD_LETTERS && attempts.contains(*attempt) => {
                 storage.delete(&file.path)?;
                 freed += file.size;

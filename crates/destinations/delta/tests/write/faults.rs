@@ -107,6 +107,21 @@ async fn a_full_disk_while_staging_needs_a_person_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_whose_answer_was_lost_is_known_again_by_its_id() {
+    let warehouse = Warehouse::new();
+    prepare(&warehouse.open(), &change(columns())).await;
+    let staged = [stage(&warehouse.open(), "a", &[1]).await.unwrap()];
+    let clean = Arc::new(Counting::default());
+    let other = Warehouse::new();
+    prepare(&other.open(), &change(columns())).await;
+    let theirs = [stage(&other.open(), "a", &[1]).await.unwrap()];
+    publish(&other.open_with(clean.clone()), 1, &theirs).await;
+    let put = clean.seen.lock().unwrap().iter().position(|(step, _)| *step == Step::PutIfAbsent).unwrap();
+    let faulty = warehouse.open_with(Counting::failing(put, true, io::ErrorKind::TimedOut));
+    assert_eq!(publish(&faulty, 1, &staged).await, Published::Done("1".into()), "not merely `Already`");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_finds_an_entry_that_nobody_synced_syncs_the_log_before_saying_so() {
     let warehouse = Warehouse::new();
     let destination = warehouse.open();
