@@ -214,13 +214,14 @@ fn how_fast_the_passes_are() {
     let document = format!("<Root>\n  <Trips>\n{}  </Trips>\n</Root>\n", (0..200_000).map(order).collect::<String>());
     let megabytes = document.len() as f64 / 1e6;
     let rate = |since: f64| megabytes / (on_cpu() - since);
+    let input = bytes(document.clone());
     let now = on_cpu();
-    let structure = look(bytes(document.clone()), "f", Known::Earlier(&[]), |_| Ok(())).expect("well formed");
+    let structure = look(input, "f", Known::Earlier(&[]), |_| Ok(())).expect("well formed");
     println!("{megabytes:.0} MB; structure {:.0} MB/s", rate(now));
     assert_eq!(structure.records, [RecordPath { table: "trips".into(), path: "/Root/Trips/Trip".into() }]);
     let format = format();
-    let now = on_cpu();
     let mut cutter = format.cutter(bytes(document), &limits(1 << 20, 1 << 24, &std::env::temp_dir()));
+    let now = on_cpu();
     let mut chunks = Vec::new();
     while let Some(chunk) = cutter.next().expect("readable") {
         chunks.push(chunk);
