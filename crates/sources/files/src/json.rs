@@ -158,6 +158,9 @@ impl Format for JsonFormat {
 
     fn parse(&self, chunk: &RawChunk, out: &mut [Records]) -> Result<()> {
         let mut keys: Vec<Keys> = out.iter().map(|_| Keys::default()).collect();
+        if let [only] = &mut *out {
+            only.tape.reserve(chunk.bytes.len());
+        }
         match self.layout {
             Layout::Lines => lines::each_line(chunk, |piece| self.record(piece, &chunk.bytes, &mut keys[0], &mut out[0])),
             Layout::Document => {

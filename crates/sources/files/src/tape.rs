@@ -129,6 +129,17 @@ impl Tape {
         &self.text[span.start as usize..(span.start + span.len) as usize]
     }
 
+    /// The bytes of a text, for comparing.
+    pub fn bytes(&self, span: Span) -> &[u8] {
+        &self.text.as_bytes()[span.start as usize..(span.start + span.len) as usize]
+    }
+
+    /// Makes room for the records of so many bytes of input.
+    pub fn reserve(&mut self, input: usize) {
+        self.tokens.reserve(input / 10);
+        self.text.reserve(input + input / 8);
+    }
+
     /// Writes a token that has no text.
     pub fn push(&mut self, token: Token) {
         self.tokens.push(token);

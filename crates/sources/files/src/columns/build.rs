@@ -109,7 +109,7 @@ impl<'a> Build<'a> {
                 let value = next + 1;
                 next = self.tape.after(value);
                 let found = match order.get(guess) {
-                    Some((known, found)) if *known == span || self.tape.text(*known) == self.tape.text(span) => *found,
+                    Some((known, found)) if *known == span || self.tape.bytes(*known) == self.tape.bytes(span) => *found,
                     _ => {
                         let found = Match::of(level, self.tape.text(span));
                         order.truncate(guess);

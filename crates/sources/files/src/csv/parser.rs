@@ -12,6 +12,7 @@ use crate::tape::{Records, Row, Span, Tape, Token};
 
 /// Appends the rows and rejects of a chunk.
 pub fn parse(format: &CsvFormat, chunk: &RawChunk, out: &mut Records) {
+    out.tape.reserve(chunk.bytes.len());
     let keys: Vec<Span> = format.names.iter().map(|name| out.tape.span(name)).collect();
     let mut parser = Parser { format, bytes: &chunk.bytes, keys, whole_text: None, values: Vec::new() };
     // Text in UTF-8, as nearly all is, goes onto the tape at once; else record by record, to find which are not.

@@ -54,14 +54,14 @@ impl Keys {
     }
 
     fn intern(&mut self, tape: &Tape, span: Span) -> u32 {
-        let text = tape.text(span);
         if let Some(guess) = self.entries.get(self.last as usize).map(|last| last.next)
             && let Some(entry) = self.entries.get(guess as usize)
-            && tape.text(entry.span) == text
+            && tape.bytes(entry.span) == tape.bytes(span)
         {
             self.last = guess;
             return guess;
         }
+        let text = tape.text(span);
         let found = match self.index.get(text) {
             Some(&found) => found,
             None => {
@@ -80,7 +80,7 @@ impl Keys {
 }
 
 /// Parses a text that holds one value and writes it to the tape. On an error the tape holds a part of it: go back to a mark.
-pub fn parse(text: &str, tape: &mut Tape, keys: &mut Keys) -> Result<(), Broken> {
+pub fn parse(text: &str, tape: &mut Tape, keys: &mut Keys) -> Result<(), Box<Broken>> {
     let base = tape.span(text).start;
     keys.open.clear();
     let mut parser = Parser { bytes: text.as_bytes(), at: 0, base, tape, keys };
@@ -113,11 +113,12 @@ impl Parser<'_> {
         }
     }
 
-    fn broken(&self, at: usize, what: impl Into<String>) -> Broken {
-        Broken { at, what: what.into(), duplicate: false }
+    fn broken(&self, at: usize, what: impl Into<String>) -> Box<Broken> {
+        // Boxed, so that the common case hands back one word.
+        Box::new(Broken { at, what: what.into(), duplicate: false })
     }
 
-    fn unexpected(&self, expected: &str) -> Broken {
+    fn unexpected(&self, expected: &str) -> Box<Broken> {
         let found = match std::str::from_utf8(&self.bytes[self.at..]).ok().and_then(|rest| rest.chars().next()) {
             Some(c) => format!("{c:?}"),
             None => "the end of the record".to_owned(),
@@ -125,7 +126,7 @@ impl Parser<'_> {
         self.broken(self.at, format!("expected {expected}, found {found}"))
     }
 
-    fn value(&mut self, depth: usize) -> Result<(), Broken> {
+    fn value(&mut self, depth: usize) -> Result<(), Box<Broken>> {
         match self.peek() {
             Some(b'"') => {
                 let span = self.string()?;
@@ -142,7 +143,7 @@ impl Parser<'_> {
         }
     }
 
-    fn word(&mut self, word: &str, token: Token) -> Result<(), Broken> {
+    fn word(&mut self, word: &str, token: Token) -> Result<(), Box<Broken>> {
         if !self.bytes[self.at..].starts_with(word.as_bytes()) {
             return Err(self.unexpected("a value"));
         }
@@ -151,14 +152,14 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn too_deep(&self, depth: usize) -> Result<(), Broken> {
+    fn too_deep(&self, depth: usize) -> Result<(), Box<Broken>> {
         if depth < MAX_NESTING {
             return Ok(());
         }
         Err(self.broken(self.at, format!("the record is nested more than {MAX_NESTING} deep")))
     }
 
-    fn object(&mut self, depth: usize) -> Result<(), Broken> {
+    fn object(&mut self, depth: usize) -> Result<(), Box<Broken>> {
         self.too_deep(depth)?;
         let start = self.at;
         let open = self.tape.open(Token::Object { end: 0 });
@@ -201,7 +202,7 @@ impl Parser<'_> {
     }
 
     /// Finds a key that the object just closed has twice.
-    fn check_twins(&mut self, first_key: usize, start: usize) -> Result<(), Broken> {
+    fn check_twins(&mut self, first_key: usize, start: usize) -> Result<(), Box<Broken>> {
         self.keys.serial += 1;
         let serial = self.keys.serial;
         let mut twin = None;
@@ -215,10 +216,10 @@ impl Parser<'_> {
         self.keys.open.truncate(first_key);
         let Some(span) = twin else { return Ok(()) };
         let key = crate::columns::shorten(self.tape.text(span), 40);
-        Err(Broken { at: start, what: format!("the object has the key {key:?} twice"), duplicate: true })
+        Err(Box::new(Broken { at: start, what: format!("the object has the key {key:?} twice"), duplicate: true }))
     }
 
-    fn array(&mut self, depth: usize) -> Result<(), Broken> {
+    fn array(&mut self, depth: usize) -> Result<(), Box<Broken>> {
         self.too_deep(depth)?;
         let open = self.tape.open(Token::Array { end: 0 });
         self.at += 1;
@@ -245,7 +246,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn digits(&mut self) -> Result<(), Broken> {
+    fn digits(&mut self) -> Result<(), Box<Broken>> {
         let start = self.at;
         while matches!(self.peek(), Some(b'0'..=b'9')) {
             self.at += 1;
@@ -253,7 +254,7 @@ impl Parser<'_> {
         if self.at == start { Err(self.unexpected("a digit")) } else { Ok(()) }
     }
 
-    fn number(&mut self) -> Result<(), Broken> {
+    fn number(&mut self) -> Result<(), Box<Broken>> {
         let start = self.at;
         if self.peek() == Some(b'-') {
             self.at += 1;
@@ -283,7 +284,7 @@ impl Parser<'_> {
     }
 
     /// Reads the string that begins here, quotes included; returns its text.
-    fn string(&mut self) -> Result<Span, Broken> {
+    fn string(&mut self) -> Result<Span, Box<Broken>> {
         let start = self.at + 1;
         let end = plain_end(self.bytes, start);
         match self.bytes.get(end) {
@@ -297,7 +298,7 @@ impl Parser<'_> {
         }
     }
 
-    fn escaped_string(&mut self, start: usize, mut end: usize) -> Result<Span, Broken> {
+    fn escaped_string(&mut self, start: usize, mut end: usize) -> Result<Span, Box<Broken>> {
         let first = self.tape.text_mut().len();
         let mut plain = start;
         loop {
@@ -319,7 +320,7 @@ impl Parser<'_> {
     }
 
     /// Writes the character of the escape at `at`; returns the place behind it.
-    fn escape(&mut self, at: usize) -> Result<usize, Broken> {
+    fn escape(&mut self, at: usize) -> Result<usize, Box<Broken>> {
         let character = match self.bytes.get(at + 1) {
             Some(b'"') => '"',
             Some(b'\\') => '\\',
@@ -340,7 +341,7 @@ impl Parser<'_> {
         Ok(at + 2)
     }
 
-    fn unicode(&self, at: usize) -> Result<(char, usize), Broken> {
+    fn unicode(&self, at: usize) -> Result<(char, usize), Box<Broken>> {
         let unit = |at: usize| -> Option<u32> {
             let [b'\\', b'u', hex @ ..] = self.bytes.get(at..at + 6)? else { return None };
             hex.iter().try_fold(0, |value, &digit| Some(value << 4 | char::from(digit).to_digit(16)?))
