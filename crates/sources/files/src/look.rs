@@ -82,7 +82,7 @@ impl FilesSource {
                 continue;
             }
             self.warn_of_twins(cx, &file, &landings, ledger).await?;
-            found.landings.extend(lines(cx, &file, &remembered)?);
+            found.landings.extend(self.lines(cx, &file, &remembered)?);
             match refused.flatten() {
                 Some(reject) => found.refused.push((file.write()?, reject)),
                 None => found.splits.push(file.write()?),
@@ -292,6 +292,36 @@ impl FilesSource {
         Ok(Some(reject))
     }
 
+    /// The ledger's lines for a file, as far as they are known before its rows are counted.
+    fn lines(&self, cx: &Context, file: &FileSplit, remembered: &Remembered) -> Result<Vec<Landing>> {
+        let look = file.looked()?;
+        let records = match &look.written {
+            // A name for everything says nothing about where things are.
+            Written::Xml { paths, .. } if !paths.is_empty() && self.config.table.is_none() => {
+                let name = |path: &XmlPath| RecordPath { table: look.tables[path.table].0.clone(), path: path.path.clone() };
+                let paths: Vec<RecordPath> = paths.iter().map(name).collect();
+                let of_file = |line: &&(String, String)| look.tables.iter().any(|(table, _)| *table == line.0);
+                let attributes = remembered.attributes.iter().filter(of_file).cloned().collect();
+                serde_json::to_value(Remembered { paths, attributes }).ok()
+            }
+            _ => None,
+        };
+        let line = |table: &String| Landing {
+            table: table.clone(),
+            address: file.address.clone(),
+            size: file.version.size,
+            version: file.version.modified.clone(),
+            digest: look.digest.clone(),
+            rows: 0,
+            rejects: 0,
+            refused: look.refused.is_some(),
+            n: 0,
+            run: cx.run.clone(),
+            records: records.clone(),
+        };
+        Ok(look.keys.keys().map(line).collect())
+    }
+
     /// Warns of earlier content of this file, and of the same content elsewhere.
     async fn warn_of_twins(&self, cx: &Context, file: &FileSplit, landings: &[Landing], ledger: &dyn FileLedger) -> Result<()> {
         if self.is_anonymous(file) || self.ignore_ledger {
@@ -311,35 +341,6 @@ impl FilesSource {
         }
         Ok(())
     }
-}
-
-/// The ledger's lines for a file, as far as they are known before its rows are counted.
-fn lines(cx: &Context, file: &FileSplit, remembered: &Remembered) -> Result<Vec<Landing>> {
-    let look = file.looked()?;
-    let records = match &look.written {
-        Written::Xml { paths, .. } if !paths.is_empty() => {
-            let name = |path: &XmlPath| RecordPath { table: look.tables[path.table].0.clone(), path: path.path.clone() };
-            let paths: Vec<RecordPath> = paths.iter().map(name).collect();
-            let of_file = |line: &&(String, String)| look.tables.iter().any(|(table, _)| *table == line.0);
-            let attributes = remembered.attributes.iter().filter(of_file).cloned().collect();
-            serde_json::to_value(Remembered { paths, attributes }).ok()
-        }
-        _ => None,
-    };
-    let line = |table: &String| Landing {
-        table: table.clone(),
-        address: file.address.clone(),
-        size: file.version.size,
-        version: file.version.modified.clone(),
-        digest: look.digest.clone(),
-        rows: 0,
-        rejects: 0,
-        refused: look.refused.is_some(),
-        n: 0,
-        run: cx.run.clone(),
-        records: records.clone(),
-    };
-    Ok(look.keys.keys().map(line).collect())
 }
 
 /// What earlier loads found, newest first.

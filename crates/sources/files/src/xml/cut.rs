@@ -19,6 +19,9 @@ use crate::tape::{Records, Row};
 /// Chunks of documents with entities are smaller, since they grow in parsing.
 const CHUNK_WITH_ENTITIES: usize = 64 << 10;
 
+/// A dead letter carries the entities of its document along if they are no more bytes than this.
+const DECODING_ENTITIES: usize = 16 << 10;
+
 /// A record path and the number of its table.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct XmlPath {
@@ -166,7 +169,8 @@ impl Format for XmlFormat {
         // A record alone is a document whose root it is.
         let name = self.paths.iter().find(|path| path.table == table).and_then(|path| steps(&path.path).last());
         let mut decoding = json!({"format": "xml", "record": format!("/{}", name.unwrap_or_default())});
-        if !self.entities.is_empty() {
+        // Every dead letter of the file repeats them.
+        if !self.entities.is_empty() && self.entities.size() <= DECODING_ENTITIES {
             decoding["entities"] = serde_json::to_value(&*self.entities).unwrap_or(Value::Null);
         }
         if let Some(clashes) = self.clashes.get(table).filter(|clashes| !clashes.is_empty()) {

@@ -50,6 +50,11 @@ impl Entities {
         self.0.is_empty()
     }
 
+    /// Bytes of their names and values.
+    pub fn size(&self) -> usize {
+        self.0.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, String::len)).sum()
+    }
+
     /// Appends what a reference (without `&` and `;`) stands for. `left` is what the record's entities may still expand to.
     pub fn expand(&self, reference: &str, out: &mut String, left: &mut usize) -> Result<(), Refused> {
         self.expand_at(reference, out, left, 0)

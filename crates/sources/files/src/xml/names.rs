@@ -70,7 +70,7 @@ impl Names {
     /// The id of a name as written.
     pub fn find(&mut self, parent: Id, attribute: bool, raw: &str) -> Id {
         let list = &self.names[parent as usize];
-        for guess in [list.expected, list.expected.wrapping_sub(1)] {
+        for guess in [list.expected, list.expected.wrapping_sub(1), list.expected + 1] {
             if let Some(&id) = list.children.get(guess) {
                 let name = &self.names[id as usize];
                 if name.attribute == attribute && same(name.raw.as_bytes(), raw.as_bytes()) {
@@ -132,6 +132,11 @@ impl Names {
             name.parent == parent && name.attribute == attribute && *name.raw == *raw
         };
         self.index.find(hash, same).copied()
+    }
+
+    /// An element of this name begins: its first member is expected next.
+    pub fn restart(&mut self, id: Id) {
+        self.names[id as usize].expected = 0;
     }
 
     /// The id that stands for this name under every prefix.

@@ -156,6 +156,7 @@ impl<'e> Parser<'e> {
             return Err(Wrong { at: open, code: XML_TOO_DEEP.name, reason });
         }
         self.elements += 1;
+        self.names.restart(id);
         let object = self.frames.is_empty().then(|| tape.open(Token::Object { end: 0 }));
         self.frames.push(Frame {
             name: id,

@@ -89,7 +89,7 @@ impl Tree {
     fn child(&mut self, parent: usize, name: &[u8]) -> usize {
         // Elements mostly come in the same order under each parent, or repeat.
         let expected = self.nodes[parent].expected;
-        for guess in [expected, expected.wrapping_sub(1)] {
+        for guess in [expected, expected.wrapping_sub(1), expected + 1] {
             if let Some(&child) = self.nodes[parent].children.get(guess)
                 && *self.nodes[child].name == *name
             {
@@ -364,6 +364,7 @@ impl Events for Tree {
         node.repeats |= node.present && node.seen_under == number;
         node.present = true;
         node.seen_under = number;
+        node.expected = 0;
         // The inside of a record does not matter, unless a wanted path leads there.
         if node.wanted || (node.repeats && !node.leads_on) {
             self.skipped = 1;
