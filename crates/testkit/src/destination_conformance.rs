@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use longshore_core::batch::{Payload, Rows};
 use longshore_core::commit::{Application, AttemptId, CommitNumber, Committable, Contract, Published, WriteDisposition};
-use longshore_core::destination::{Batches, Destination, Fence, Mode, Plan, Publication, SchemaChange};
+use longshore_core::destination::{Batches, Destination, Fence, Mode, PastCommit, Plan, Publication, SchemaChange};
 use longshore_core::error::{Code, Error, Kind, Retry, code};
 use longshore_core::schema::{Field, TableSchema, Type};
 use longshore_core::{Result, schema};
@@ -78,6 +78,7 @@ const CHECKS: &[(&str, Check)] = checks![
     a_commit_without_rows_keeps_its_mark,
     sweep_removes_what_dead_attempts_staged_and_nothing_else,
     open_tells_marks_and_foreign_ledgers,
+    history_tells_the_notes_of_the_commits_that_were_made,
     a_table_removed_behind_our_back_is_parked,
     a_payload_is_kept_under_its_digest,
 ];

@@ -14,7 +14,7 @@ use futures::StreamExt;
 use longshore_core::Result;
 use longshore_core::batch::{Payload, Rows};
 use longshore_core::commit::{Application, AttemptId, CommitNumber, Committable, Contract, Published, WriteDisposition};
-use longshore_core::destination::{Batches, Destination, Mode, Plan, Publication, SchemaChange, TableMark};
+use longshore_core::destination::{Batches, Destination, Mode, PastCommit, Plan, Publication, SchemaChange, TableMark};
 use longshore_core::error::{Code, Error, Kind, Retry};
 use longshore_core::schema::{Mode as ColumnMode, TableSchema};
 use serde_json::{Value, json};
@@ -66,6 +66,8 @@ struct Table {
     rows: Vec<RecordBatch>,
     marks: BTreeMap<String, CommitNumber>,
     commits: u64,
+    /// Mark and commit, in the order in which they were published.
+    history: Vec<(String, PastCommit)>,
 }
 
 struct Staged {
@@ -261,6 +263,8 @@ impl Data {
         }
         table.marks.insert(publication.application.mark(), publication.n);
         table.commits += 1;
+        let past = PastCommit { n: publication.n, note: publication.note.clone() };
+        table.history.push((publication.application.mark(), past));
         Ok(Published::Done(table.commits.to_string()))
     }
 }
@@ -304,7 +308,14 @@ impl Destination for MemoryDestination {
             if mode == Mode::Apply {
                 data.born += 1;
                 let (id, schema) = (data.born, plan.schema.clone());
-                let new = Table { id, schema: TableSchema::default(), rows: Vec::new(), marks: BTreeMap::new(), commits: 0 };
+                let new = Table {
+                    id,
+                    schema: TableSchema::default(),
+                    rows: Vec::new(),
+                    marks: BTreeMap::new(),
+                    commits: 0,
+                    history: Vec::new(),
+                };
                 data.tables.entry(change.table.clone()).or_insert(new).schema = schema;
             }
             plan
@@ -358,6 +369,13 @@ impl Destination for MemoryDestination {
         let published = self.data().apply(&publication)?;
         self.pass("publish.after").await?;
         Ok(published)
+    }
+
+    async fn history(&self, application: &Application, table: &str) -> Result<Vec<PastCommit>> {
+        let mark = application.mark();
+        let data = self.data();
+        let history = data.tables.get(table).map(|table| table.history.as_slice()).unwrap_or_default();
+        Ok(history.iter().filter(|(by, _)| *by == mark).map(|(_, past)| past.clone()).collect())
     }
 
     async fn sweep(&self, attempts: &[AttemptId]) -> Result<u64> {

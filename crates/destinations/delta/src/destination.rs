@@ -9,7 +9,7 @@ use futures::StreamExt;
 use longshore_core::Result;
 use longshore_core::batch::{Payload, Rows};
 use longshore_core::commit::{Application, AttemptId, Committable, Published, WriteDisposition};
-use longshore_core::destination::{Batches, Destination, Mode, Plan, Publication, SchemaChange, TableMark};
+use longshore_core::destination::{Batches, Destination, Mode, PastCommit, Plan, Publication, SchemaChange, TableMark};
 use longshore_core::error::Retry;
 use longshore_core::schema::TableSchema;
 use tokio::sync::mpsc;
@@ -22,7 +22,7 @@ use crate::publish::Request;
 use crate::stage::{Feed, Job};
 use crate::storage::{Faults, Storage};
 use crate::table::{Table, blocking};
-use crate::{checkpoint, payload, prepare, publish, sweep};
+use crate::{checkpoint, history, payload, prepare, publish, sweep};
 
 /// Writes Delta tables in a folder. Safe to share between tasks; several of them, in several processes, may write the same
 /// tables at once.
@@ -186,6 +186,11 @@ impl Destination for DeltaDestination {
         let (storage, payload) = (self.storage.clone(), payload.clone());
         let path = payload::path(&self.dataset, attempt, id);
         blocking(move || payload::keep(&storage, &path, &payload)).await
+    }
+
+    async fn history(&self, application: &Application, table: &str) -> Result<Vec<PastCommit>> {
+        let (storage, table, application) = (self.storage.clone(), self.table(table)?, application.clone());
+        blocking(move || history::history(&storage, &table.folder, &application)).await
     }
 
     async fn close(&self) -> Result<()> {

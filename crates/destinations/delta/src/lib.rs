@@ -13,6 +13,7 @@ mod checkpoint;
 mod commit;
 mod conform;
 mod encode;
+mod history;
 mod log;
 mod partition;
 mod payload;

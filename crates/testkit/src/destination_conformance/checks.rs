@@ -285,6 +285,26 @@ pub async fn open_tells_marks_and_foreign_ledgers(bench: Bench) {
     }
 }
 
+pub async fn history_tells_the_notes_of_the_commits_that_were_made(bench: Bench) {
+    bench.prepare().await;
+    let worker = bench.subject.worker();
+    assert_eq!(worker.history(&application(), TABLE).await.expect("nothing yet"), []);
+    let other = Application { store: "store-2".into(), ..application() };
+    let first = [bench.staged("a1", &[1]).await];
+    bench.publish(3, &first).await;
+    bench.publish_as(&other, 9, &[bench.staged("a2", &[2]).await], &Free).await.expect("publishes");
+    bench.publish(3, &first).await;
+    bench.publish(7, &[bench.staged("a3", &[3]).await]).await;
+    let past = |n: CommitNumber| PastCommit { n, note: json!({"n": n}) };
+    let ours = worker.history(&application(), TABLE).await.expect("reads");
+    // A destination without a log of its own tells nothing; one that has one tells what happened.
+    if !ours.is_empty() {
+        assert_eq!(ours, [past(3), past(7)]);
+        assert_eq!(worker.history(&other, TABLE).await.expect("reads"), [past(9)]);
+    }
+    assert_eq!(worker.history(&application(), "absent").await.expect("no table, no history"), []);
+}
+
 pub async fn a_table_removed_behind_our_back_is_parked(bench: Bench) {
     bench.prepare().await;
     let staged = [bench.staged("a1", &[1]).await];

@@ -119,6 +119,11 @@ async fn an_entry_whose_answer_was_lost_is_known_again_by_its_id() {
     let put = clean.seen.lock().unwrap().iter().position(|(step, _)| *step == Step::PutIfAbsent).unwrap();
     let faulty = warehouse.open_with(Counting::failing(put, true, io::ErrorKind::TimedOut));
     assert_eq!(publish(&faulty, 1, &staged).await, Published::Done("1".into()), "not merely `Already`");
+    let history = faulty.history(&crate::bench::application(), "orders").await.unwrap();
+    assert_eq!(
+        history.iter().map(|past| (past.n, past.note.clone())).collect::<Vec<_>>(),
+        [(1, serde_json::json!({"covers": "a file"}))]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
