@@ -131,3 +131,28 @@ fn a_dead_letter_that_died_after_its_reason_is_finished_under_the_same_name() {
     assert_eq!(names.len(), 2, "{names:?}");
     assert_eq!(std::fs::read_to_string(target).expect("kept"), "abc");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_move_to_another_file_system_copies_verifies_and_then_deletes() {
+    use std::os::unix::fs::MetadataExt;
+
+    let desk = Desk::new();
+    let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else {
+        eprintln!("SKIPPED: there is no /dev/shm to be another file system");
+        return;
+    };
+    let device = |path: &Path| std::fs::metadata(path).expect("there").dev();
+    if device(elsewhere.path()) == device(desk.folder.path()) {
+        eprintln!("SKIPPED: /dev/shm is the file system of the temporary folder");
+        return;
+    }
+    std::fs::write(desk.path("f.xml"), "abc").expect("written");
+    std::fs::write(elsewhere.path().join(".f.xml.part"), "half of an earlier tr").expect("left by a crash");
+    let todo = desk.todo("f.xml", "abc", Action::Move(elsewhere.path().to_owned()));
+    desk.act(&todo);
+    desk.act(&todo);
+    assert_eq!(std::fs::read_to_string(elsewhere.path().join("f.xml")).expect("moved"), "abc");
+    assert_eq!(std::fs::read_dir(elsewhere.path()).expect("listed").count(), 1, "no draft is left");
+    assert!(desk.names("").is_empty());
+}

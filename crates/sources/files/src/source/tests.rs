@@ -532,3 +532,43 @@ async fn standard_input_is_spooled_once_named_and_known_by_its_bytes() {
         }
     }
 }
+
+/// Not a test of speed, which machines differ in: prints what a load costs, all but writing. Run with `--ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "prints measurements"]
+async fn how_much_processor_a_load_takes() {
+    let on_cpu = || {
+        let text = std::fs::read_to_string("/proc/self/stat").expect("Linux tells");
+        let ticks = |at: usize| text.rsplit(") ").next().and_then(|t| t.split(' ').nth(at)).and_then(|t| t.parse::<f64>().ok());
+        (ticks(11).expect("user") + ticks(12).expect("system")) / 100.0
+    };
+    let desk = Desk::new();
+    let orders = GUIDE.split("<Orders>").nth(1).and_then(|rest| rest.split("</Orders>").next()).expect("orders").repeat(100_000);
+    let path = desk.write("f.xml", format!("<Root><Orders>{orders}</Orders></Root>"));
+    let megabytes = std::fs::metadata(path).expect("there").len() as f64 / 1e6;
+    let source = desk.source(desk.config(&["f.xml"]));
+    let cx = desk.context();
+    let splits = source.splits(&cx, &desk.ledger).await.expect("found").splits;
+    let (before, clock) = (on_cpu(), std::time::Instant::now());
+    let described = source.describe(&cx, splits, &desk.ledger).await.expect("looked at");
+    let (looked, look_clock) = (on_cpu(), clock.elapsed());
+    let schema = described.tables["orders"].clone();
+    let targets = BTreeMap::from([("orders".to_owned(), Target { schema, contract: Contract::Evolve })]);
+    let items = source.read(&cx, &described.splits[0], &targets).await.expect("begins");
+    let mut decoded = longshore_core::lanes::in_lanes(items, 2, |item| match item {
+        Item::Chunk(chunk) => (chunk.decode)().map(|batches| batches.iter().map(|batch| batch.rows.len()).sum::<usize>()),
+        _ => Ok(0),
+    });
+    let mut rows = 0;
+    while let Some(count) = decoded.next().await {
+        rows += count.expect("decoded");
+    }
+    let read = on_cpu();
+    println!(
+        "{megabytes:.0} MB, {rows} rows; look {:.0} MB/s of processor, read {:.0} MB/s",
+        megabytes / (looked - before),
+        megabytes / (read - looked)
+    );
+    println!("wall: look {look_clock:?}, all {:?}", clock.elapsed());
+    assert_eq!(rows, 200_000);
+}
