@@ -107,7 +107,10 @@ fn matches(pattern: &str) -> Result<Vec<PathBuf>> {
     let options = glob::MatchOptions { require_literal_leading_dot: true, require_literal_separator: true, ..Default::default() };
     let mut files = Vec::new();
     for entry in glob::glob_with(pattern, options).map_err(bad)? {
-        let path = entry.map_err(|e| denied(&e.path().to_owned(), "listed", e.into()))?;
+        let path = entry.map_err(|e| {
+            let path = e.path().to_path_buf();
+            denied(&path, "listed", e.into())
+        })?;
         if !path.is_dir() && !is_passed_over(&path) {
             files.push(path);
         }

@@ -71,7 +71,7 @@ impl FilesSource {
                 Ok(None) => continue,
                 Ok(Some(of_file)) => {
                     for (table, shape) in of_file {
-                        shapes.entry(table).or_insert_with(Shape::new).merge(shape);
+                        shapes.entry(table).or_default().merge(shape);
                     }
                     None
                 }

@@ -141,7 +141,8 @@ impl Tree {
             inside[id] |= inside[self.nodes[id].parent];
             let node = &self.nodes[id];
             let data = node.text || node.attributes;
-            structure.blank &= !data && !(inside[id] && node.present);
+            let is_record = inside[id] && node.present;
+            structure.blank &= !data && !is_record;
             if data && node.present && !inside[id] && structure.outside.len() < MAX_OUTSIDE {
                 structure.outside.push(self.path(id));
             }
