@@ -86,7 +86,7 @@ impl Reporter {
             RunEvent::Note { text } => self.bar.suspend(|| self.console.note(text)),
             RunEvent::Warning { text } => self.bar.suspend(|| self.console.warning(text)),
             RunEvent::Schema { table, changes } => {
-                self.bar.suspend(|| self.console.note(format!("table {table}: {}", changes.join(", "))));
+                self.bar.suspend(|| self.console.note(changed(table, changes)));
             }
             RunEvent::Parked { table, reason, .. } => {
                 self.bar.suspend(|| self.console.warning(format!("table {table} cannot be published for now: {reason}")));
@@ -129,6 +129,15 @@ impl Observer for Reporter {
         } else {
             self.say(event);
         }
+    }
+}
+
+/// What was done, or would be done, to a table: `create table orders (7 columns)`, `table orders: add column Fax STRING`.
+pub fn changed(table: &str, changes: &[String]) -> String {
+    match changes {
+        [] => format!("table {table}: no change"),
+        [first, ..] if first.contains(&format!("table {table}")) => changes.join(", "),
+        _ => format!("table {table}: {}", changes.join(", ")),
     }
 }
 

@@ -98,14 +98,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_and_code_is_declared_once() {
-        let mut names: Vec<&str> = ALL.iter().map(|declaration| declaration.name).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), ALL.len());
-        let codes = codes();
-        for pair in codes.windows(2) {
-            assert_ne!(pair[0].name, pair[1].name, "declared twice");
+    fn every_name_is_taken_once_and_a_list_declares_a_code_once() {
+        let unique = |mut names: Vec<&str>| {
+            let all = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), all);
+        };
+        unique(ALL.iter().map(|declaration| declaration.name).collect());
+        for list in ALL.iter().flat_map(|declaration| declaration.codes) {
+            unique(list.iter().map(|code| code.name).collect());
         }
     }
 

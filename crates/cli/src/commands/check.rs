@@ -12,7 +12,7 @@ use super::{store_to_look_at, surroundings};
 use crate::args::CheckArgs;
 use crate::console::Console;
 use crate::exit;
-use crate::reporter::Reporter;
+use crate::reporter::{Reporter, changed};
 use crate::units;
 
 /// Reads the file, looks at the inputs and the tables, and says the plan. Changes no table and no input.
@@ -63,8 +63,7 @@ fn text(console: &Console, destination: &str, plan: &RunPlan) -> Result<()> {
         console.data(format!("  {input}  cannot be read: {why}"))?;
     }
     for table in &plan.tables {
-        let changes = if table.plan.changes.is_empty() { "no change".to_owned() } else { table.plan.changes.join(", ") };
-        console.data(format!("table {}: {changes}", table.table))?;
+        console.data(changed(&table.table, &table.plan.changes))?;
         if !table.plan.existed {
             let rows: Vec<Vec<String>> =
                 table.plan.schema.fields.iter().map(|field| vec![format!("  {}", field.name), field.to_string()]).collect();

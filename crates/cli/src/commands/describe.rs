@@ -1,6 +1,7 @@
 //! `longshore describe`: a connector's settings, or a table.
 
 use longshore_connectors::{Declaration, find};
+use longshore_core::commit::Application;
 use longshore_core::error::Result;
 use longshore_delta::query::{TableDetail, Warehouse};
 use serde_json::json;
@@ -63,7 +64,11 @@ fn table(console: &Console, detail: &TableDetail) -> Result<()> {
         head.push(vec!["partitioned by".to_owned(), detail.partition_by.join(", ")]);
     }
     for mark in &detail.marks {
-        head.push(vec!["last commit".to_owned(), format!("{} of {}", mark.n, mark.application)]);
+        let writer = match Application::parse_mark(&mark.application) {
+            Some(ours) => format!("{} (store {})", ours.pipeline, ours.store),
+            None => mark.application.clone(),
+        };
+        head.push(vec!["last commit".to_owned(), format!("{} of {writer}", mark.n)]);
     }
     console.data(listing::aligned(&["", ""], &head))?;
     let rows: Vec<Vec<String>> = detail

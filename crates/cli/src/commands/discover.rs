@@ -91,9 +91,7 @@ fn suggestion(inputs: &[String], description: &Description) -> String {
         text += &listing::aligned(&["", ""], &rows);
         text.push('\n');
     }
-    let name =
-        inputs.first().and_then(|input| Path::new(input).file_stem()).map_or("files".into(), |stem| stem.to_string_lossy());
-    let name = table_name(name.trim_matches(|c: char| !c.is_ascii_alphanumeric()));
+    let name = inputs.first().map_or_else(|| "files".to_owned(), |input| pipeline_name(input));
     text += &format!("\npipeline: {}\nsource:\n  type: files\n", quoted(&name));
     match inputs {
         [one] => text += &format!("  path: {}\n", quoted(one)),
@@ -111,6 +109,14 @@ fn suggestion(inputs: &[String], description: &Description) -> String {
     }
     text += "destination:\n  type: delta\n  path: warehouse\n  dataset: main";
     text
+}
+
+/// A name after the file, or the folder if the file's name is a pattern.
+fn pipeline_name(input: &str) -> String {
+    let names = Path::new(input).with_extension("");
+    let words = names.components().rev().map(|part| part.as_os_str().to_string_lossy());
+    let named = words.into_iter().find(|word| word.chars().any(|c| c.is_ascii_alphabetic()) && !word.contains(['*', '?', '[']));
+    named.map_or_else(|| "files".to_owned(), |word| table_name(&word))
 }
 
 /// Where the records of each table are, as the source remembers it for the next time: `{"paths": [{"table", "path"}, ...]}`.
@@ -141,6 +147,12 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
     use longshore_core::schema::{Field, TableSchema, Type};
+
+    #[test]
+    fn a_pipeline_is_named_after_the_file_or_its_folder() {
+        let names = ["in/Orders.2024.xml", "shop/*.xml", "-", "/data/shop/"].map(pipeline_name);
+        assert_eq!(names, ["orders_2024", "shop", "files", "shop"]);
+    }
 
     #[test]
     fn the_suggestion_is_a_pipeline_file_that_can_be_read() {

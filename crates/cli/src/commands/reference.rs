@@ -139,8 +139,8 @@ fn table(settings: &[Setting]) -> String {
 
 fn codes() -> String {
     let mut page = format!("{GENERATED}# Codes\n\nOf errors and of dead letters; `longshore explain CODE` says the same.\n");
-    for code in explain::all() {
-        let _ = write!(page, "\n## {}\n\n{}\n", code.name, code.explanation);
+    for (name, meanings) in explain::all() {
+        let _ = write!(page, "\n## {name}\n\n{}\n", meanings.join("\n\n"));
     }
     page
 }

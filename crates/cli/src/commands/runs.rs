@@ -14,6 +14,7 @@ use serde_json::json;
 use super::existing_store;
 use crate::args::RunsAction;
 use crate::console::Console;
+use crate::reporter::changed;
 use crate::{exit, listing, units};
 
 /// The most receipts of one run that are read.
@@ -190,7 +191,7 @@ fn words(event: &RunEvent) -> String {
         }
         RunEvent::Note { text } => format!("note: {text}"),
         RunEvent::Warning { text } => format!("warning: {text}"),
-        RunEvent::Schema { table, changes } => format!("table {table}: {}", changes.join(", ")),
+        RunEvent::Schema { table, changes } => changed(table, changes),
         RunEvent::Progress { bytes, rows, .. } => format!("{} rows, {}", units::show_count(*rows), units::show_bytes(*bytes)),
         RunEvent::Rejected { place, code, reason } => format!("dead letter {place}: {code}: {reason}"),
         RunEvent::Journalled { n } => format!("commit {n} journalled"),

@@ -1,7 +1,8 @@
 //! The history, signals, repair.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -66,23 +67,42 @@ fn other_books_are_refused_with_7_until_they_join() {
     assert_eq!(place.rows("select count(*) as n from shop.a"), [json!({"n": 3})]);
 }
 
-/// Ends with the code of the signal and leaves nothing half-done, whether the signal comes while it reads or waits.
+/// Two runs of one pipeline: the first reads standard input that does not end and so holds the lease, the second waits for it.
 #[test]
-fn a_signal_stops_a_run_gracefully() {
+fn a_signal_stops_a_run_gracefully_and_the_exit_code_names_it() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
-        let place = Place::new();
-        // Standard input that never ends: the run is reading it, whenever the signal comes.
-        let mut command = place.command(&["load", "-", "--table", "t", "--json"]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
-        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let first = lines.next().expect("a first event").expect("text");
-        assert!(first.contains("\"started\""), "{first}");
-        let id = child.id().to_string();
-        assert!(std::process::Command::new("kill").args(["-s", signal, &id]).status().expect("kill runs").success());
-        // The writer's end stays open, as that of a program which has more to say.
-        let stdin = child.stdin.take();
-        let status = child.wait().expect("ends");
-        drop(stdin);
-        assert_eq!(status.code(), Some(code), "SIG{signal}");
+        let place = Place::with(&[("a.csv", "id\n1\n")]);
+        let start = |args: &[&str]| {
+            let mut command = place.command(args);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("runs")
+        };
+        let mut first = start(&["load", "-", "--table", "t", "--json"]);
+        let stdin = first.stdin.as_mut().expect("piped");
+        stdin.write_all(b"id\n7\n").expect("it reads");
+        wait_for(first.stdout.take(), "started");
+        // It takes the lease before it reads anything.
+        let spool = place.path().join(".longshore/spool");
+        let began = Instant::now();
+        while !std::fs::read_dir(&spool).is_ok_and(|mut files| files.next().is_some()) {
+            assert!(began.elapsed() < Duration::from_secs(60), "standard input is not read");
+            std::thread::yield_now();
+        }
+        let mut second = start(&["load", "a.csv", "--json"]);
+        wait_for(second.stdout.take(), "waiting");
+        let id = second.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &id]).status().expect("kill runs").success());
+        assert_eq!(second.wait().expect("ends").code(), Some(code), "SIG{signal}");
+        // The end of its input lets the first run end well.
+        drop(first.stdin.take());
+        assert_eq!(first.wait().expect("ends").code(), Some(0));
+        assert_eq!(place.rows("select id from t"), [json!({"id": 7})]);
     }
+}
+
+/// Reads events up to the first of this kind, and the rest in the background.
+fn wait_for(stdout: Option<std::process::ChildStdout>, event: &str) {
+    let mut lines = BufReader::new(stdout.expect("piped")).lines();
+    let sign = format!("{{\"event\":\"{event}\"");
+    assert!(lines.by_ref().map_while(Result::ok).any(|line| line.starts_with(&sign)), "no {event}");
+    std::thread::spawn(move || lines.for_each(drop));
 }
