@@ -79,7 +79,7 @@ def readers(path):
 
 def from_delta_rs(path):
     query = deltalake.QueryBuilder().register("t", deltalake.DeltaTable(path))
-    return polars.from_arrow(query.execute("select * from t").read_all()).to_dicts()
+    return polars.DataFrame(query.execute("select * from t").read_all()).to_dicts()
 
 
 def from_duckdb(path):

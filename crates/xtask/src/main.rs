@@ -78,13 +78,14 @@ fn fuzz(workspace: &Workspace) -> Outcome {
     if !machine::has_nightly() {
         return skip("the fuzz targets need a nightly toolchain (`rustup toolchain install nightly`)");
     }
+    let host = machine::host().ok_or("rustc does not say what machine this is")?;
     let target_dir = workspace.target.join("fuzz");
     let instrument = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
                       -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
                       -Zsanitizer=address --cfg fuzzing -Cdebug-assertions";
     let mut build = Command::new("rustup");
     // `rustup run` uses what is installed and never downloads.
-    build.args(["run", "nightly", "cargo", "build", "--release", "--target", env!("HOST"), "--manifest-path"]);
+    build.args(["run", "nightly", "cargo", "build", "--release", "--target", &host, "--manifest-path"]);
     build.arg(folder.join("Cargo.toml")).env("CARGO_TARGET_DIR", &target_dir).env("RUSTFLAGS", instrument);
     build.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env_remove("RUSTC");
     run(&mut build)?;
@@ -93,7 +94,7 @@ fn fuzz(workspace: &Workspace) -> Outcome {
         std::fs::create_dir_all(&corpus).map_err(|e| format!("cannot make {}: {e}", corpus.display()))?;
         let artifacts = target_dir.join("artifacts").join(&target);
         std::fs::create_dir_all(&artifacts).map_err(|e| format!("cannot make {}: {e}", artifacts.display()))?;
-        let mut fuzz = Command::new(target_dir.join(env!("HOST")).join("release").join(&target));
+        let mut fuzz = Command::new(target_dir.join(&host).join("release").join(&target));
         fuzz.args(["-max_total_time=10", "-rss_limit_mb=1024", "-timeout=10"]);
         fuzz.arg(format!("-artifact_prefix={}/", artifacts.display())).arg(&corpus);
         let seeds = folder.join("seeds").join(&target);
@@ -138,13 +139,12 @@ impl Workspace {
     fn cargo(&self) -> Command {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
-        // Cargo sets these for us, not for what we call: build scripts that watch them would run again.
+        // Cargo sets these for us, not for what we call: a build script that watches one of them (ring's watches OUT_DIR)
+        // would run again, and everything above it would be compiled again, here and at the next plain call of cargo.
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"]
-                .iter()
-                .any(|p| text.starts_with(p))
-            {
+            let ours = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
+            if text == "OUT_DIR" || ours.iter().any(|prefix| text.starts_with(prefix)) {
                 cargo.env_remove(&name);
             }
         }
