@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         ["try"] => machine::can_build().and_then(|()| tour::run(&workspace)),
         ["check"] => machine::can_build().and_then(|()| check(&workspace)),
         ["test"] => machine::can_build().and_then(|()| test(&workspace)),
+        ["bench", options @ ..] => machine::can_build().and_then(|()| bench(&workspace, options)),
         ["docs"] => machine::can_build().and_then(|()| docs::write(&workspace)),
         ["docs", "--check"] => machine::can_build().and_then(|()| docs::check(&workspace)),
         [] | ["help" | "--help" | "-h"] => {
@@ -69,41 +70,28 @@ fn test(workspace: &Workspace) -> Outcome {
     fuzz(workspace)
 }
 
-/// Each fuzz target for ten seconds. They are a workspace of their own, since they need a nightly compiler.
+/// Each fuzz target for ten seconds, from the committed corpus. They are plain functions: no other compiler is needed.
 fn fuzz(workspace: &Workspace) -> Outcome {
-    let folder = workspace.root.join("fuzz");
-    let Ok(entries) = std::fs::read_dir(folder.join("fuzz_targets")) else { return Ok(()) };
-    let mut targets: Vec<String> = entries.flatten().filter_map(|e| Some(e.path().file_stem()?.to_str()?.to_owned())).collect();
-    targets.sort();
-    if !machine::has_nightly() {
-        return skip("the fuzz targets need a nightly toolchain (`rustup toolchain install nightly`)");
-    }
-    let host = machine::host().ok_or("rustc does not say what machine this is")?;
-    let target_dir = workspace.target.join("fuzz");
-    let instrument = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
-                      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-                      -Zsanitizer=address --cfg fuzzing -Cdebug-assertions";
-    let mut build = Command::new("rustup");
-    // `rustup run` uses what is installed and never downloads.
-    build.args(["run", "nightly", "cargo", "build", "--release", "--target", &host, "--manifest-path"]);
-    build.arg(folder.join("Cargo.toml")).env("CARGO_TARGET_DIR", &target_dir).env("RUSTFLAGS", instrument);
-    build.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env_remove("RUSTC");
-    run(&mut build)?;
-    for target in targets {
-        let corpus = target_dir.join("corpus").join(&target);
-        std::fs::create_dir_all(&corpus).map_err(|e| format!("cannot make {}: {e}", corpus.display()))?;
-        let artifacts = target_dir.join("artifacts").join(&target);
-        std::fs::create_dir_all(&artifacts).map_err(|e| format!("cannot make {}: {e}", artifacts.display()))?;
-        let mut fuzz = Command::new(target_dir.join(&host).join("release").join(&target));
-        fuzz.args(["-max_total_time=10", "-rss_limit_mb=1024", "-timeout=10"]);
-        fuzz.arg(format!("-artifact_prefix={}/", artifacts.display())).arg(&corpus);
-        let seeds = folder.join("seeds").join(&target);
-        if seeds.is_dir() {
-            fuzz.arg(seeds);
-        }
-        run(&mut fuzz)?;
+    for target in ["json", "csv", "xml"] {
+        run(workspace.cargo().args(["run", "--quiet", "--package", "longshore-files", "--example", "fuzz", "--", target, "10"]))?;
     }
     Ok(())
+}
+
+/// The benchmarks, with their peers, in a release build; see BENCHMARKS.md.
+fn bench(workspace: &Workspace, options: &[&str]) -> Outcome {
+    let peers = workspace.root.join("benches/requirements.txt");
+    let Some(python) = readers::python_with(workspace, "bench-venv", &peers)? else {
+        return Err("the benchmarks need python3 with venv".into());
+    };
+    let work = workspace.target.join("bench");
+    run(workspace.cargo().args(["build", "--release", "--package", "longshore", "--bin", "longshore", "--example", "commits"]))?;
+    let release = workspace.target.join("release");
+    let mut commits = Command::new(release.join("examples/commits"));
+    run(commits.arg(&work))?;
+    let mut benches = Command::new(python);
+    benches.arg(workspace.root.join("benches/bench.py")).arg("--longshore").arg(release.join("longshore"));
+    run(benches.arg("--work").arg(&work).args(options))
 }
 
 /// A skipped check is said loudly, and is a failure in CI.
