@@ -40,17 +40,6 @@ pub fn python() -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Whether a nightly toolchain is installed. Only looks: nothing here makes rustup download one.
-pub fn has_nightly() -> bool {
-    output("rustup", &["toolchain", "list"]).is_some_and(|list| list.lines().any(|line| line.starts_with("nightly")))
-}
-
-/// The name of this machine's kind, as compilers have it.
-pub fn host() -> Option<String> {
-    let text = output("rustc", &["-vV"])?;
-    text.lines().find_map(|line| line.strip_prefix("host: ")).map(str::to_owned)
-}
-
 fn output(program: &str, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())

@@ -41,8 +41,6 @@ pub fn run(console: &Console, args: &ExplainArgs) -> Result<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn one_part_of_the_program_declares_a_code_once() {
         for list in [longshore_engine::CODES, longshore_store::error::ALL] {

@@ -71,7 +71,8 @@ impl Scene {
     fn load_command(&self, more: &[&str]) -> Command {
         let mut command = self.command(&["load", "in", "--to", "warehouse/shop", "--type", "n=INT64"]);
         match self.format {
-            Format::Json | Format::Csv => command.args(["--table", "t"]),
+            Format::Json => command.args(["--table", "t"]),
+            Format::Csv => command.args(["--table", "t", "--csv-header", "yes"]),
             Format::Xml => command.args(["--records", "t=/all/t/r", "--records", "u=/all/u/r"]),
         };
         command.args(more);

@@ -3,8 +3,8 @@
 //! Each test runs in a folder of its own. What differs from run to run (paths, ids, times, sizes of files that a library
 //! writes) is replaced before it is compared.
 
-mod faults;
 mod arguments;
+mod faults;
 mod load;
 mod pipelines;
 mod place;

@@ -1,25 +1,25 @@
 //! Files as a source: XML, JSON and CSV, cut in one place and decoded on every lane, with types found from the content.
 
-pub mod config;
-pub mod columns;
-pub mod csv;
-pub mod cut;
-pub mod error;
-pub mod fuzz;
-pub mod json;
-pub mod shape;
-pub mod tape;
-pub mod xml;
-pub mod values;
 mod after_load;
 mod chunks;
+pub mod columns;
+pub mod config;
+pub mod csv;
+pub mod cut;
 mod encoding;
+pub mod error;
+pub mod fuzz;
 pub mod input;
+pub mod json;
 mod landing;
 pub mod listing;
 mod look;
 mod read;
+pub mod shape;
 mod source;
 mod split;
+pub mod tape;
+pub mod values;
+pub mod xml;
 
 pub use source::FilesSource;

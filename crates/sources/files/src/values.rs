@@ -192,7 +192,7 @@ pub fn double(text: &str, number: &Number, as_written: bool) -> Option<f64> {
 /// Standard base64 with padding.
 pub fn base64(text: &str) -> Option<Vec<u8>> {
     let bytes = text.as_bytes();
-    if bytes.len() % 4 != 0 {
+    if !bytes.len().is_multiple_of(4) {
         return None;
     }
     let padding = bytes.iter().rev().take(2).take_while(|&&b| b == b'=').count();
