@@ -14,6 +14,7 @@ use longshore_core::retry::Policy;
 use longshore_core::source::{Description, Split, Target};
 
 use crate::error::{ROWS_REFUSED, TABLE_PARKED};
+use crate::lease::interrupted;
 use crate::repair::Note;
 use crate::run::Session;
 use crate::stage::{Staged, stage};
@@ -24,7 +25,10 @@ impl Session {
     /// May be repeated after any failure: what was journalled is found by recovery, what was not is staged anew.
     pub(crate) async fn commit(&self, splits: Vec<Split>) -> Result<Option<Entry>> {
         // Look: which tables, which columns. Nothing has been written; a crash here means nothing.
-        let found = self.source.describe(&self.cx, splits, self.store.as_ref()).await?;
+        let found = tokio::select! {
+            found = self.source.describe(&self.cx, splits, self.store.as_ref()) => found?,
+            () = self.cx.stop.requested() => return Err(interrupted()),
+        };
         if found.splits.is_empty() && found.refused.is_empty() {
             return Ok(None);
         }

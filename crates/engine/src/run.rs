@@ -118,7 +118,11 @@ async fn leased(
 impl Session {
     async fn work(&self, open: Vec<Entry>, summary: &mut Summary) -> Result<()> {
         self.recover(open).await?;
-        let found = self.source.splits(&self.cx, self.store.as_ref()).await?;
+        // Standard input may never end by itself.
+        let found = tokio::select! {
+            found = self.source.splits(&self.cx, self.store.as_ref()) => found?,
+            () = self.cx.stop.requested() => return Err(interrupted()),
+        };
         summary.skipped = found.skipped.len() as u64;
         self.cx.events.send(RunEvent::Found {
             splits: found.splits.len() as u64,

@@ -221,23 +221,37 @@ fn two_runs_at_once_land_each_file_once() {
 #[test]
 fn a_paused_run_that_wakes_after_its_lease_is_gone_changes_nothing() {
     for name in ["stage.after", "journal.before", "publish.before_log_entry", "complete.before"] {
-        let scene = Scene::new(Format::Csv);
-        let failpoint = format!("{name}=stop");
-        let mut paused = scene.load_command(&[]);
-        paused.env("LONGSHORE_FAILPOINT", failpoint).stdout(Stdio::null()).stderr(Stdio::piped());
-        let paused = paused.spawn().expect("starts");
-        wait_until_stopped(paused.id());
-        assert_done(&scene.load(&["--wait", "30s"]), name);
-        scene.check(FILES, name);
-        assert!(Command::new("kill").args(["-CONT", &paused.id().to_string()]).status().expect("kill").success());
-        let woken = paused.wait_with_output().expect("ends");
-        let text = String::from_utf8_lossy(&woken.stderr).into_owned();
-        // Whatever it still had to do is done by the other; it may see that, or be told that its lease is gone.
-        assert!(woken.status.success() || woken.status.code() == Some(7), "{name}: {:?}\n{text}", woken.status);
-        scene.check(FILES, name);
-        assert_done(&scene.load(&[]), name);
+        // By chance it is stopped inside a transaction of its background work, which keeps everybody out of the store: that is
+        // another case, with a clear error, so the scene is played again.
+        assert!((0..5).any(|_| paused_at(name)), "{name}: always stopped inside a transaction");
+    }
+}
+
+/// Whether the scene could be played.
+fn paused_at(name: &str) -> bool {
+    let scene = Scene::new(Format::Csv);
+    let mut paused = scene.load_command(&[]);
+    paused.env("LONGSHORE_FAILPOINT", format!("{name}=stop")).stdout(Stdio::null()).stderr(Stdio::piped());
+    let paused = paused.spawn().expect("starts");
+    wait_until_stopped(paused.id());
+    let other = scene.load(&["--wait", "30s"]);
+    let kept_out = String::from_utf8_lossy(&other.stderr).contains("waited too long for another process");
+    if !kept_out {
+        assert_done(&other, name);
         scene.check(FILES, name);
     }
+    assert!(Command::new("kill").args(["-CONT", &paused.id().to_string()]).status().expect("kill").success());
+    let woken = paused.wait_with_output().expect("ends");
+    if kept_out {
+        return false;
+    }
+    // Whatever it still had to do is done by the other; it may see that, or be told that its lease is gone.
+    let text = String::from_utf8_lossy(&woken.stderr).into_owned();
+    assert!(woken.status.success() || matches!(woken.status.code(), Some(7 | 130)), "{name}: {:?}\n{text}", woken.status);
+    scene.check(FILES, name);
+    assert_done(&scene.load(&[]), name);
+    scene.check(FILES, name);
+    true
 }
 
 fn wait_until_stopped(process: u32) {
