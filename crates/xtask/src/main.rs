@@ -70,10 +70,22 @@ fn test(workspace: &Workspace) -> Outcome {
     fuzz(workspace)
 }
 
-/// Each fuzz target for ten seconds, from the committed corpus. They are plain functions: no other compiler is needed.
+/// Each fuzz target for ten seconds, from the committed corpus. They are plain functions: no other compiler is needed. The
+/// seed is fixed, since a check that fails by chance holds up whoever comes next; run without one to explore.
 fn fuzz(workspace: &Workspace) -> Outcome {
     for target in ["json", "csv", "xml"] {
-        run(workspace.cargo().args(["run", "--quiet", "--package", "longshore-files", "--example", "fuzz", "--", target, "10"]))?;
+        run(workspace.cargo().args([
+            "run",
+            "--quiet",
+            "--package",
+            "longshore-files",
+            "--example",
+            "fuzz",
+            "--",
+            target,
+            "10",
+            "1",
+        ]))?;
     }
     Ok(())
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use longshore_core::batch::Payload;
 use longshore_core::error::{Place, Result};
 
-use super::Dialect;
 use super::record::Outcome;
+use super::{Dialect, parser};
 use crate::cut::{Cutter, Feed, Input, Limits, RawChunk, Spill};
-use crate::error::UNCLOSED_QUOTE;
+use crate::error::{QUOTE_MISPLACED, UNCLOSED_QUOTE};
 
 /// Cuts behind records.
 pub struct CsvCutter {
@@ -92,6 +92,16 @@ impl CsvCutter {
         whole
     }
 
+    /// Where the record behind the first one begins; `None` if the first one is too large.
+    fn first(&self, ended: bool) -> Option<usize> {
+        match self.dialect.record(&self.feed.buffer, 0, ended, |_| {}) {
+            Outcome::Record { end, next } | Outcome::Unclosed { end, next, .. } | Outcome::Misplaced { end, next, .. } => {
+                (end <= self.limits.max_record).then_some(next)
+            }
+            Outcome::Open => None,
+        }
+    }
+
     fn begin(&self) -> RawChunk {
         RawChunk { offset: self.offset, line: self.line, column: 1, ..RawChunk::default() }
     }
@@ -131,15 +141,15 @@ impl CsvCutter {
                 chunk.input_bytes = spilled;
                 self.line += walk.lines;
             }
-            Some(Found::Bad { line_end, line_next, lines }) => {
+            Some(Found::Bad { line_end, line_next, lines, misplaced }) => {
                 let mut file = File::open(&path).map_err(unreadable)?;
                 file.seek(SeekFrom::Start(line_next)).map_err(unreadable)?;
                 let rest = Cursor::new(std::mem::take(&mut self.feed.buffer));
                 let after = self.feed.take_input();
                 self.feed.go_on_with(Box::new(file.chain(rest).chain(after)));
-                reject.code = UNCLOSED_QUOTE.name;
-                reject.reason =
-                    "a quoted value that begins in this row has no closing quote; the next line was decoded as usual".to_owned();
+                let (code, reason) =
+                    if misplaced { (QUOTE_MISPLACED, parser::MISPLACED) } else { (UNCLOSED_QUOTE, parser::UNCLOSED) };
+                (reject.code, reject.reason) = (code.name, reason.to_owned());
                 set_length(&mut reject.payload, line_end);
                 chunk.input_bytes = line_next;
                 self.line += lines;
@@ -197,6 +207,11 @@ impl Cutter for CsvCutter {
                 return self.oversize().map(Some);
             }
             match whole {
+                // What a long header or a bad quote left in the buffer may hold a record that is too large.
+                whole if whole > self.limits.max_record => match self.first(ended) {
+                    Some(end) => break end,
+                    None => return self.oversize().map(Some),
+                },
                 0 if ended => break self.feed.buffer.len(),
                 0 => wanted = (self.feed.buffer.len() * 2).min(most),
                 whole => break whole,
@@ -215,8 +230,8 @@ enum Found {
     /// A record; `end` is behind its last byte.
     Record { end: u64 },
     /// A bad quote. The line on which it opened ends before `line_end`, the next begins at `line_next`, and so many lines
-    /// end up to there.
-    Bad { line_end: u64, line_next: u64, lines: u64 },
+    /// end up to there. It is misplaced if text follows a closing quote on that line, else unclosed.
+    Bad { line_end: u64, line_next: u64, lines: u64, misplaced: bool },
 }
 
 /// A walk byte by byte over one record that comes in pieces. Slow and exact; only for records too large to be held.
@@ -230,6 +245,8 @@ struct RecordWalk {
     after_return: bool,
     /// The first line end since the open quote, if there was one: as in [`Found::Bad`].
     line: Option<(u64, u64, u64)>,
+    /// As in [`Found::Bad`].
+    misplaced: bool,
     found: Option<Found>,
 }
 
@@ -246,7 +263,16 @@ enum State {
 
 impl RecordWalk {
     fn new(dialect: Dialect) -> Self {
-        Self { dialect, state: State::ValueStart, at: 0, lines: 0, after_return: false, line: None, found: None }
+        Self {
+            dialect,
+            state: State::ValueStart,
+            at: 0,
+            lines: 0,
+            after_return: false,
+            line: None,
+            misplaced: false,
+            found: None,
+        }
     }
 
     /// Walks on until the outcome is known; returns how many bytes were walked over.
@@ -284,6 +310,7 @@ impl RecordWalk {
             State::QuoteInQuoted | State::ReturnAfterQuote if byte == terminator => self.found = record,
             State::QuoteInQuoted if byte == b'\r' && terminator == b'\n' => self.state = State::ReturnAfterQuote,
             State::QuoteInQuoted | State::ReturnAfterQuote | State::Bad => {
+                self.misplaced |= self.state != State::Bad && self.line.is_none();
                 self.state = State::Bad;
                 self.note_line(byte, line_end);
                 self.settle();
@@ -299,7 +326,7 @@ impl RecordWalk {
 
     fn settle(&mut self) {
         if let Some((line_end, line_next, lines)) = self.line {
-            self.found = Some(Found::Bad { line_end, line_next, lines });
+            self.found = Some(Found::Bad { line_end, line_next, lines, misplaced: self.misplaced });
         }
     }
 
