@@ -9,7 +9,7 @@ use longshore_core::error::{Place, Result};
 
 use super::record::Outcome;
 use super::{Dialect, parser};
-use crate::cut::{Cutter, Feed, Input, Limits, RawChunk, Spill};
+use crate::cut::{Cutter, Feed, Input, Limits, RawChunk, Spill, Walk};
 use crate::error::{QUOTE_MISPLACED, UNCLOSED_QUOTE};
 
 /// Cuts behind records.
@@ -147,9 +147,12 @@ impl CsvCutter {
                 let rest = Cursor::new(std::mem::take(&mut self.feed.buffer));
                 let after = self.feed.take_input();
                 self.feed.go_on_with(Box::new(file.chain(rest).chain(after)));
-                let (code, reason) =
-                    if misplaced { (QUOTE_MISPLACED, parser::MISPLACED) } else { (UNCLOSED_QUOTE, parser::UNCLOSED) };
-                (reject.code, reject.reason) = (code.name, reason.to_owned());
+                let at = Walk { line: self.line + walk.bad.line, column: walk.bad.column };
+                let (code, reason) = match misplaced {
+                    true => (QUOTE_MISPLACED, parser::misplaced(at)),
+                    false => (UNCLOSED_QUOTE, parser::unclosed(at)),
+                };
+                (reject.code, reject.reason) = (code.name, reason);
                 set_length(&mut reject.payload, line_end);
                 chunk.input_bytes = line_next;
                 self.line += lines;
@@ -247,6 +250,10 @@ struct RecordWalk {
     line: Option<(u64, u64, u64)>,
     /// As in [`Found::Bad`].
     misplaced: bool,
+    /// Column of the next byte; its line is `lines` behind the first.
+    column: u64,
+    /// Where the open quote, or the text behind a closing one, stands; lines count from the first.
+    bad: Walk,
     found: Option<Found>,
 }
 
@@ -271,6 +278,8 @@ impl RecordWalk {
             after_return: false,
             line: None,
             misplaced: false,
+            column: 1,
+            bad: Walk { line: 0, column: 1 },
             found: None,
         }
     }
@@ -292,12 +301,16 @@ impl RecordWalk {
         self.at += 1;
         let line_end = if terminator == b'\n' && self.after_return { before - 1 } else { before };
         self.after_return = byte == b'\r';
+        let here = Walk { line: self.lines, column: self.column };
         self.lines += u64::from(byte == terminator);
+        // As `Walk` counts: every byte but the continuations of UTF-8 begins a character.
+        self.column = if byte == terminator { 1 } else { self.column + u64::from(byte & 0xC0 != 0x80) };
         let record = Some(Found::Record { end: line_end });
         match self.state {
             State::ValueStart if Some(byte) == quote => {
                 self.state = State::Quoted;
                 self.line = None;
+                self.bad = here;
             }
             State::ValueStart | State::Plain if byte == terminator => self.found = record,
             State::ValueStart | State::Plain => {
@@ -310,7 +323,10 @@ impl RecordWalk {
             State::QuoteInQuoted | State::ReturnAfterQuote if byte == terminator => self.found = record,
             State::QuoteInQuoted if byte == b'\r' && terminator == b'\n' => self.state = State::ReturnAfterQuote,
             State::QuoteInQuoted | State::ReturnAfterQuote | State::Bad => {
-                self.misplaced |= self.state != State::Bad && self.line.is_none();
+                if self.state != State::Bad && self.line.is_none() {
+                    self.misplaced = true;
+                    self.bad = here;
+                }
                 self.state = State::Bad;
                 self.note_line(byte, line_end);
                 self.settle();

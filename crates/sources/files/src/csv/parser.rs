@@ -11,11 +11,20 @@ use crate::error;
 use crate::tape::{Records, Row, Span, Tape, Token};
 
 /// The reason of an unclosed quote. The cutter gives it too, for a row that is too large to be parsed.
-pub(super) const UNCLOSED: &str =
-    "a quoted value that begins in this row has no closing quote; the next line was decoded as usual";
+pub(super) fn unclosed(at: Walk) -> String {
+    format!(
+        "the quoted value that begins at line {}, column {} has no closing quote; the next line was decoded as usual",
+        at.line, at.column
+    )
+}
 
 /// The reason of a quote in the wrong place; likewise.
-pub(super) const MISPLACED: &str = "text follows the closing quote of a value; a quote inside a value is written twice";
+pub(super) fn misplaced(at: Walk) -> String {
+    format!(
+        "line {}, column {}: text follows the closing quote of a value; a quote inside a value is written twice",
+        at.line, at.column
+    )
+}
 
 /// Appends the rows and rejects of a chunk.
 pub fn parse(format: &CsvFormat, chunk: &RawChunk, out: &mut Records) {
@@ -39,12 +48,14 @@ pub fn parse(format: &CsvFormat, chunk: &RawChunk, out: &mut Records) {
                 }
                 next
             }
-            Outcome::Unclosed { end, next, .. } => {
-                out.rejects.push(parser.reject((start, end), line, error::UNCLOSED_QUOTE.name, UNCLOSED.to_owned()));
+            Outcome::Unclosed { opened, end, next } => {
+                let at = place(line, &chunk.bytes[start..opened], format.dialect.terminator);
+                out.rejects.push(parser.reject((start, end), line, error::UNCLOSED_QUOTE.name, unclosed(at)));
                 next
             }
-            Outcome::Misplaced { end, next, .. } => {
-                out.rejects.push(parser.reject((start, end), line, error::QUOTE_MISPLACED.name, MISPLACED.to_owned()));
+            Outcome::Misplaced { at, end, next } => {
+                let at = place(line, &chunk.bytes[start..at], format.dialect.terminator);
+                out.rejects.push(parser.reject((start, end), line, error::QUOTE_MISPLACED.name, misplaced(at)));
                 next
             }
             Outcome::Open => unreachable!("nothing is open where the input has ended"),
