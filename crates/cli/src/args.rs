@@ -273,6 +273,8 @@ pub enum DeadLettersAction {
         #[command(flatten)]
         warehouse: WarehouseArgs,
     },
+    /// Land some after all: as they are, or corrected.
+    Replay(Box<ReplayArgs>),
     /// Give some up: they stay in the table, but are no longer open.
     Drop {
         /// Their ids.
@@ -299,6 +301,39 @@ pub struct DeadLetterArgs {
     /// At most so many; 0 for all.
     #[arg(long, value_name = "N", env = "LONGSHORE_LIMIT", default_value_t = 100, hide_env = true)]
     pub limit: usize,
+}
+
+/// `dead-letters replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Their ids.
+    #[arg(value_name = "ID", required_unless_present_any = ["from", "pipeline", "run", "code", "all"])]
+    pub ids: Vec<String>,
+    /// Corrected payloads: lines such as `dead-letters show ID --json` writes, `id` and `payload` edited. Without an ID or another
+    /// choice, all of these are replayed.
+    #[arg(long, value_name = "FILE", env = "LONGSHORE_FROM", hide_env = true)]
+    pub from: Option<PathBuf>,
+    /// Open ones of this pipeline only.
+    #[arg(long, env = "LONGSHORE_PIPELINE", hide_env = true)]
+    pub pipeline: Option<String>,
+    /// Open ones of this run only.
+    #[arg(long, env = "LONGSHORE_RUN", hide_env = true)]
+    pub run: Option<String>,
+    /// Open ones with this reason code only.
+    #[arg(long, env = "LONGSHORE_CODE", hide_env = true)]
+    pub code: Option<String>,
+    /// All open ones.
+    #[arg(long, env = "LONGSHORE_ALL", value_parser = FalseyValueParser::new(), conflicts_with = "ids", hide_env = true)]
+    pub all: bool,
+    /// The pipeline file that they are of, if they are not of `load`: it says where they land.
+    #[arg(long, value_name = "PIPELINE.yaml", env = "LONGSHORE_PIPELINE_FILE", hide_env = true)]
+    pub pipeline_file: Option<PathBuf>,
+    /// What may happen to a table's columns when records do not match them; a pipeline file says it itself.
+    #[arg(long, env = "LONGSHORE_CONTRACT", default_value = "evolve", value_parser = word::<Contract>(&["evolve", "freeze", "ignore"]), hide_env = true)]
+    pub contract: Contract,
+    /// How it runs.
+    #[command(flatten)]
+    pub limits: Limits,
 }
 
 /// `repair`.

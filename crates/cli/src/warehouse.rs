@@ -23,17 +23,29 @@ pub async fn tables_of(dataset: &Dataset) -> Result<Vec<String>> {
 /// The rows of these dead letters, from every dataset of the warehouse.
 pub async fn dead_letters(folder: &Path, ids: &[&str]) -> Result<Vec<Map<String, Value>>> {
     let warehouse = Warehouse::open(folder)?;
-    let list: Vec<String> = ids.iter().map(|id| format!("'{}'", id.replace('\'', "''"))).collect();
     let mut rows = Vec::new();
     for info in warehouse.tables()?.into_iter().filter(|info| info.table == DEAD_LETTERS) {
-        let sql = format!("select * from \"{}\".\"{}\" where \"id\" in ({})", info.dataset, info.table, list.join(", "));
-        let mut result = warehouse.query(&sql).await?;
-        while let Some(batch) = result.stream.next().await {
-            let batch = batch?;
-            for row in 0..batch.num_rows() {
-                let cells = result.schema.fields().iter().zip(batch.columns());
-                rows.push(cells.map(|(field, column)| (field.name().clone(), value_to_json(field, column, row))).collect());
-            }
+        rows.extend(select_letters(&warehouse, &info.dataset, "*", ids).await?);
+    }
+    Ok(rows)
+}
+
+/// These columns of some dead letters of a dataset.
+pub async fn select_letters(
+    warehouse: &Warehouse,
+    dataset: &str,
+    columns: &str,
+    ids: &[&str],
+) -> Result<Vec<Map<String, Value>>> {
+    let list: Vec<String> = ids.iter().map(|id| format!("'{}'", id.replace('\'', "''"))).collect();
+    let sql = format!("select {columns} from \"{dataset}\".\"{DEAD_LETTERS}\" where \"id\" in ({})", list.join(", "));
+    let mut result = warehouse.query(&sql).await?;
+    let mut rows = Vec::new();
+    while let Some(batch) = result.stream.next().await {
+        let batch = batch?;
+        for row in 0..batch.num_rows() {
+            let cells = result.schema.fields().iter().zip(batch.columns());
+            rows.push(cells.map(|(field, column)| (field.name().clone(), value_to_json(field, column, row))).collect());
         }
     }
     Ok(rows)

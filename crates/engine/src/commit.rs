@@ -43,6 +43,11 @@ impl Session {
         failpoint::hit("attempt.after");
         let token = uuid::Uuid::new_v4().simple().to_string();
         let draft = match self.stage(&attempt, &token, targets, found).await {
+            // Nothing of what was read is to be journalled: dead letters that still do not fit.
+            Ok(draft) if draft.covers.is_empty() => {
+                self.give_up(&attempt).await;
+                return Ok(None);
+            }
             Ok(draft) => draft,
             Err(error) => {
                 self.give_up(&attempt).await;

@@ -123,7 +123,9 @@ struct Workspace {
 
 impl Workspace {
     fn here() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        // As cargo says it now: two checkouts that share a target folder also share this binary.
+        let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let root = Path::new(&package).join("../..");
         let root = root.canonicalize().unwrap_or(root);
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
             || {

@@ -1,5 +1,7 @@
 //! `longshore dead-letters`: the records that did not fit.
 
+mod replay;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,13 +16,14 @@ use crate::args::{DeadLetterArgs, DeadLettersAction, WarehouseArgs};
 use crate::console::Console;
 use crate::{exit, listing, units, warehouse};
 
-/// Lists, shows or drops.
+/// Lists, shows, replays or drops.
 pub async fn run(console: &Console, store: &Path, action: Option<DeadLettersAction>) -> Result<u8> {
     let books = existing_store(store).await?;
     let open = DeadLetterArgs { state: "open".to_owned(), limit: 100, ..DeadLetterArgs::default() };
     match action.unwrap_or(DeadLettersAction::List(open)) {
         DeadLettersAction::List(args) => list(console, books, &args).await?,
         DeadLettersAction::Show { ids, warehouse } => show(console, books, &ids, &warehouse).await?,
+        DeadLettersAction::Replay(args) => return replay::run(console, store, &args).await,
         DeadLettersAction::Drop { ids } => drop_letters(console, books, &ids).await?,
     }
     Ok(exit::DONE)
@@ -159,7 +162,8 @@ async fn drop_letters(console: &Console, books: Option<Arc<dyn Store>>, ids: &[S
 async fn indexed(books: Option<&Arc<dyn Store>>, ids: &[String]) -> Result<Vec<IndexedDeadLetter>> {
     let filter = DeadLetterFilter { ids: ids.to_vec(), ..DeadLetterFilter::default() };
     let mut found = BTreeMap::new();
-    if let Some(books) = books {
+    // No ids in a filter means any.
+    if let (Some(books), false) = (books, ids.is_empty()) {
         for letter in books.dead_letters(&filter).await? {
             found.insert(letter.key.id.clone(), letter);
         }

@@ -192,6 +192,45 @@ fn xml_killed_at_every_step_lands_each_record_once() {
     kill_everywhere(Format::Xml);
 }
 
+/// Contract case 26: a replay killed at each step and then repeated, by two people at once, lands rows once and marks them once.
+#[test]
+fn a_replay_killed_at_every_step_lands_each_letter_once() {
+    // (Only files that are moved are copied before they are acknowledged.)
+    for name in failpoint::ALL.iter().filter(|name| **name != "acknowledge.copied") {
+        let scene = Scene::new(Format::Csv);
+        assert_done(&scene.load(&[]), name);
+        let mut letters = scene.query("select id, payload from shop._dead_letters");
+        for letter in &mut letters {
+            letter["payload"] = letter["payload"].as_str().expect("text").replace("oops", "4711").into();
+        }
+        let corrected: String = letters.iter().map(|letter| format!("{letter}\n")).collect();
+        std::fs::write(scene.path("letters.jsonl"), corrected).expect("corrections");
+        let replay = |failpoint: Option<&str>| {
+            let mut command = scene.command(&["dead-letters", "replay", "--from", "letters.jsonl"]);
+            failpoint.map(|name| command.env("LONGSHORE_FAILPOINT", name));
+            command
+        };
+        if name.starts_with("sweep.") {
+            let left = replay(Some("stage.after")).output().expect("longshore starts");
+            assert_eq!(left.status.signal(), Some(9), "something to sweep");
+        }
+        let killed = replay(Some(name)).output().expect("longshore starts");
+        assert_eq!(killed.status.signal(), Some(9), "{name}: {}", String::from_utf8_lossy(&killed.stderr));
+        let two: Vec<Child> = (0..2).map(|_| replay(None).spawn().expect("longshore starts")).collect();
+        for mut child in two {
+            child.wait().expect("it ends");
+        }
+        // Whoever finds them replayed says so; a load finds nothing to do.
+        assert_done(&scene.load(&[]), name);
+        let replayed = scene.query("select id from shop.t where n = 4711");
+        let once: std::collections::BTreeSet<String> = replayed.iter().map(|row| row["id"].to_string()).collect();
+        assert_eq!((replayed.len(), once.len()), (letters.len(), letters.len()), "{name}");
+        let open = scene.command(&["dead-letters", "list", "--json"]).output().expect("longshore starts");
+        assert!(open.stdout.is_empty(), "{name}: {}", String::from_utf8_lossy(&open.stdout));
+        scene.no_strays(name);
+    }
+}
+
 #[test]
 fn a_second_commit_killed_at_every_step_lands_each_record_once() {
     let scene = Scene::new(Format::Csv);

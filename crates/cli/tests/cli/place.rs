@@ -108,9 +108,14 @@ fn ended(text: &str) -> String {
     text
 }
 
+/// The package's folder as cargo says it now: two checkouts that share a target folder also share this binary.
+pub fn package() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).into()
+}
+
 /// The example files of the repository.
 pub fn examples(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
+    let path = package().join("../../examples").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
@@ -120,7 +125,7 @@ macro_rules! snapshot {
         let mut settings = insta::Settings::clone_current();
         settings.set_prepend_module_to_snapshot(false);
         settings.set_omit_expression(true);
-        settings.set_snapshot_path(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/snapshots"));
+        settings.set_snapshot_path($crate::place::package().join("tests/cli/snapshots"));
         for (pattern, name) in crate::place::FILTERS {
             settings.add_filter(pattern, *name);
         }

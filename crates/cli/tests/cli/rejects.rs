@@ -23,6 +23,58 @@ fn the_rest_lands_and_what_does_not_fit_is_kept_with_its_reason() {
 }
 
 #[test]
+fn a_letter_is_found_corrected_and_replayed_once() {
+    let place = Place::with(&[("tides.csv", TIDES)]);
+    place.good(&["load", "tides.csv"]);
+    let listed = place.good(&["dead-letters", "list", "--json"]).objects();
+    let ids: Vec<&str> = listed.iter().map(|letter| letter["id"].as_str().expect("an id")).collect();
+    // As they are they do not fit either: they stay open, and no new ones are made.
+    snapshot!("replay_unchanged", place.run(&["dead-letters", "replay", "--all"]));
+    assert_eq!(place.good(&["dead-letters", "list", "--json"]).objects(), listed);
+    // One of them corrected, by the lines that `show` writes.
+    let mut letter = place.good(&["dead-letters", "show", ids[0], "--json"]).objects().remove(0);
+    letter["payload"] = json!("south,120.25");
+    place.write("letters.jsonl", &letter.to_string());
+    snapshot!("replay_corrected", place.good(&["dead-letters", "replay", "--from", "letters.jsonl"]));
+    assert_eq!(place.rows("select level from tides where station = 'south'"), [json!({"level": "120.25"})]);
+    let open = place.good(&["dead-letters", "list", "--json"]).objects();
+    assert_eq!(open.iter().map(|letter| letter["id"].as_str().expect("an id")).collect::<Vec<_>>(), ids[1..]);
+    snapshot!("replay_again", place.run(&["dead-letters", "replay", "--from", "letters.jsonl"]));
+    assert_eq!(place.rows("select count(*) as n from tides"), [json!({"n": 3})]);
+    // What was wrong with the corrections is said with its line.
+    place.write("letters.jsonl", "{\"id\": \"x\"}\n");
+    snapshot!("replay_bad_corrections", place.run(&["dead-letters", "replay", "--from", "letters.jsonl"]));
+}
+
+#[test]
+fn letters_of_every_format_fit_once_the_table_takes_them() {
+    let place = Place::with(&[
+        ("a.json", "{\"id\": 1}\n"),
+        ("a.csv", "id,kind\n1,x\n"),
+        ("a.xml", "<all><r id='1'/><r id='2'/></all>"),
+        ("b.json", "{\"id\": 2, \"more\": [1]}\n"),
+        ("b.csv", "id,kind,more\n2,\"y, z\",7\n"),
+        ("b.xml", "<!DOCTYPE all [<!ENTITY co 'Nord &amp; Söhne'>]><all><r id='3'><more>&co;</more></r><r id='4'/></all>"),
+    ]);
+    for ending in ["json", "csv", "xml"] {
+        let load = |name: &str| {
+            let file = format!("{name}.{ending}");
+            place.run(&["load", &file, "--table", ending, "--contract", "freeze"])
+        };
+        assert_eq!(load("a").code, 0, "{ending}");
+        load("b");
+    }
+    assert_eq!(place.good(&["dead-letters", "list", "--code", "unknown_column", "--json"]).objects().len(), 3);
+    let said = place.good(&["dead-letters", "replay", "--code", "unknown_column", "--json"]).objects();
+    assert_eq!(said.last().expect("a summary")["replayed"], 3, "{said:?}");
+    assert_eq!(place.rows("select id, more from json order by id")[1], json!({"id": 2, "more": [1]}));
+    assert_eq!(place.rows("select kind, more from csv order by id")[1], json!({"kind": "y, z", "more": 7}));
+    assert_eq!(place.rows("select more from xml where id = 3"), [json!({"more": "Nord & Söhne"})]);
+    assert_eq!(place.good(&["dead-letters", "list", "--json"]).objects().len(), 0);
+    assert_eq!(place.good(&["dead-letters", "list", "--state", "replayed", "--json"]).objects().len(), 3);
+}
+
+#[test]
 fn beyond_the_allowed_number_it_lands_and_ends_with_6() {
     let place = Place::with(&[("tides.csv", TIDES)]);
     let said = place.run(&["load", "tides.csv", "--max-dead-letters", "1"]);

@@ -80,7 +80,9 @@ fn main() -> Result<(), String> {
 }
 
 fn read_corpus(name: &str) -> Result<Vec<Vec<u8>>, String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
+    // As cargo says it now: two checkouts that share a target folder also share this binary.
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let folder = Path::new(&package).join("corpus").join(name);
     let entries = std::fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();

@@ -15,6 +15,7 @@ mod landing;
 pub mod listing;
 mod look;
 mod read;
+mod replay;
 pub mod shape;
 mod source;
 mod split;
@@ -22,4 +23,5 @@ pub mod tape;
 pub mod values;
 pub mod xml;
 
+pub use replay::{Letter, Letters, ReplaySource};
 pub use source::FilesSource;
