@@ -13,13 +13,14 @@ use longshore_core::store::FileLedger;
 use crate::chunks::{Part, Pass, interrupted};
 use crate::config::{FilesConfig, FormatName};
 use crate::cut::{Limits, empty_records};
+use crate::error::XML_INVALID;
 use crate::input::{Raw, Version, digest, head};
 use crate::landing;
 use crate::shape::{Overrides, Shape};
 use crate::source::{FilesSource, blocking};
 use crate::split::{FileSplit, Looked, Refusal, Written, sniff};
 use crate::xml::cut::{Clashes, XmlFormat, XmlPath};
-use crate::xml::structure::{Known, RecordPath, Structure, look as look_at_xml};
+use crate::xml::structure::{Known, RecordPath, Rigour, Structure, look as look_at_xml};
 
 /// How much a file's format is guessed from.
 const SNIFF: usize = 64 << 10;
@@ -138,7 +139,7 @@ impl FilesSource {
         Ok(Some(of_tables.collect()))
     }
 
-    /// Format and record paths. The digest comes along where it costs nothing, or where it may save reading on.
+    /// Format and record paths. The digest comes along only where it may save reading on: while records are looked at it costs no time.
     async fn first_look(
         &self,
         cx: &Context,
@@ -156,15 +157,27 @@ impl FilesSource {
             let name = file.path.to_string_lossy();
             let format = sniff(&start, &name, config.format);
             if format == Some(FormatName::Xml) {
-                let raw = Raw::open(&file.path, &file.version)?;
                 let named: Vec<RecordPath> = named_paths(&config);
                 let known = if named.is_empty() { Known::Earlier(&earlier.paths) } else { Known::Named(&named) };
                 let progress = Progress { events, done };
-                let structure = look_at_xml(raw.content()?, &file.address, known, |_| {
-                    progress.tell(raw.bytes_read() / 2);
-                    if stop.is_requested() { Err(interrupted()) } else { Ok(()) }
-                })?;
-                return Ok(first_of_xml(&config, &file, structure, &earlier, raw.finish()?));
+                let structure_of = |rigour| {
+                    let mut raw = Raw::open(&file.path, &file.version)?;
+                    if !known_before {
+                        raw = raw.without_digest();
+                    }
+                    let structure = look_at_xml(raw.content()?, &file.address, known, rigour, |_| {
+                        progress.tell(raw.bytes_read() / 2);
+                        if stop.is_requested() { Err(interrupted()) } else { Ok(()) }
+                    })?;
+                    Ok::<_, Error>((structure, raw.finish()?))
+                };
+                let (structure, digest) = match structure_of(Rigour::Outline) {
+                    // The first place where it is broken may lie inside of a record.
+                    Err(error) if error.code() == XML_INVALID.name => structure_of(Rigour::Strict)?,
+                    found => found?,
+                };
+                let digest = known_before.then_some(digest);
+                return Ok(first_of_xml(&config, &file, structure, &earlier, digest));
             }
             let digest = if known_before || format.is_none() { Some(digest(&file.path)?) } else { None };
             first_of_others(&config, &file, format, digest)
@@ -181,21 +194,30 @@ impl FilesSource {
         remembered: &mut Remembered,
         progress: &Progress,
     ) -> Result<Vec<Shape>> {
+        let mut checked = false;
         loop {
             let look = file.looked()?.clone();
             let (shapes, digest, clashes) = match &look.written {
                 Written::Blank => return Ok(Vec::new()),
-                Written::Xml { paths, .. } if paths.is_empty() => return Ok(Vec::new()),
+                Written::Xml { paths, .. } if paths.is_empty() => {
+                    let path = file.path.clone();
+                    (Vec::new(), blocking(move || digest(&path)).await?, Clashes::new())
+                }
                 Written::Xml { paths, entities, clashes } => {
                     let format = XmlFormat::new(&file.address, look.tables.len(), paths.clone(), entities.clone(), clashes);
                     let format = std::sync::Arc::new(format);
-                    let (shapes, _) = self.pass(cx, file, format.clone(), progress, true).await?;
-                    (shapes, look.digest.clone(), format.found_clashes())
+                    let (shapes, digest, rejects) = self.pass(cx, file, format.clone(), progress, true).await?;
+                    if rejects > 0 && !checked {
+                        // What is wrong may be the document and not only the record.
+                        check_whole(cx, file).await?;
+                        checked = true;
+                    }
+                    (shapes, digest, format.found_clashes())
                 }
                 Written::Json | Written::Csv => {
                     let (reopened, config) = (file.clone(), self.config.clone());
                     let Some(format) = blocking(move || reopened.format(&config)).await? else { return Ok(Vec::new()) };
-                    let (shapes, digest) = self.pass(cx, file, format, progress, false).await?;
+                    let (shapes, digest, _) = self.pass(cx, file, format, progress, false).await?;
                     (shapes, digest, Clashes::new())
                 }
             };
@@ -218,7 +240,8 @@ impl FilesSource {
         }
     }
 
-    /// One pass over the records, on every lane. Returns the facts by table number, and the digest.
+    /// One pass over the records, on every lane. Returns the facts by table number, the digest, and how many records are not well
+    /// formed.
     async fn pass(
         &self,
         cx: &Context,
@@ -226,7 +249,7 @@ impl FilesSource {
         format: std::sync::Arc<dyn crate::cut::Format>,
         progress: &Progress,
         second: bool,
-    ) -> Result<(Vec<Shape>, String)> {
+    ) -> Result<(Vec<Shape>, String, usize)> {
         let mut limits = Limits::for_memory(cx.budget.total(), &self.spool);
         limits.keep_payloads = false;
         let pass = Pass {
@@ -236,11 +259,11 @@ impl FilesSource {
             limits,
             budget: cx.budget.clone(),
             stop: cx.stop.clone(),
-            digest: !second,
+            digest: true,
         };
         let mut shapes: Vec<Shape> = (0..format.tables()).map(|_| Shape::new()).collect();
         let mut observed = in_lanes(pass.parts(), cx.lanes, move |part| match part {
-            Part::End { digest, raw_bytes } => Ok((Vec::new(), raw_bytes, Some(digest))),
+            Part::End { digest, raw_bytes } => Ok((Vec::new(), 0, raw_bytes, Some(digest))),
             Part::Chunk { chunk, raw_bytes, permit } => {
                 let mut records = empty_records(&*format);
                 format.parse(&chunk, &mut records)?;
@@ -250,14 +273,16 @@ impl FilesSource {
                     shape
                 });
                 let shapes: Vec<Shape> = shapes.collect();
+                let rejects = records.iter().map(|records| records.rejects.len()).sum::<usize>();
                 drop(permit);
-                Ok((shapes, raw_bytes, None))
+                Ok((shapes, rejects, raw_bytes, None))
             }
         });
-        let mut bytes = 0;
+        let (mut bytes, mut rejects) = (0, 0);
         let mut whole = None;
         while let Some(part) = observed.next().await {
-            let (of_chunk, raw_bytes, digest) = part?;
+            let (of_chunk, of_it, raw_bytes, digest) = part?;
+            rejects += of_it;
             for (shape, of_chunk) in shapes.iter_mut().zip(of_chunk) {
                 shape.merge(of_chunk);
             }
@@ -265,7 +290,7 @@ impl FilesSource {
             progress.tell(if second { (file.version.size + bytes) / 2 } else { bytes });
             whole = digest.or(whole);
         }
-        whole.map(|digest| (shapes, digest)).ok_or_else(interrupted)
+        whole.map(|digest| (shapes, digest, rejects)).ok_or_else(interrupted)
     }
 
     /// Makes a file that cannot be read a dead letter; `None` if these very bytes were refused before. Errors that are not the
@@ -357,11 +382,28 @@ fn remembered(lines: Vec<serde_json::Value>) -> Remembered {
     all
 }
 
+/// Fails with `xml_invalid` if an XML file as a whole is not well formed.
+async fn check_whole(cx: &Context, file: &FileSplit) -> Result<()> {
+    let (file, stop) = (file.clone(), cx.stop.clone());
+    let go_on = move |_| if stop.is_requested() { Err(interrupted()) } else { Ok(()) };
+    blocking(move || {
+        let raw = Raw::open(&file.path, &file.version)?.without_digest();
+        look_at_xml(raw.content()?, &file.address, Known::Earlier(&[]), Rigour::Strict, go_on).map(drop)
+    })
+    .await
+}
+
 fn named_paths(config: &FilesConfig) -> Vec<RecordPath> {
     config.records.iter().map(|(table, path)| RecordPath { table: table.clone(), path: path.clone() }).collect()
 }
 
-fn first_of_xml(config: &FilesConfig, file: &FileSplit, structure: Structure, earlier: &Remembered, digest: String) -> First {
+fn first_of_xml(
+    config: &FilesConfig,
+    file: &FileSplit,
+    structure: Structure,
+    earlier: &Remembered,
+    digest: Option<String>,
+) -> First {
     let mut tables: Vec<String> = Vec::new();
     let mut paths = Vec::new();
     for record in &structure.records {
@@ -389,7 +431,7 @@ fn first_of_xml(config: &FilesConfig, file: &FileSplit, structure: Structure, ea
         warnings.extend(structure.missing.iter().map(|path| format!("{} has no {}", file.address, path.path)));
     }
     let written = Written::Xml { paths, entities: structure.entities, clashes };
-    First { written, tables, digest: Some(digest), notes, warnings }
+    First { written, tables, digest, notes, warnings }
 }
 
 fn first_of_others(config: &FilesConfig, file: &FileSplit, format: Option<FormatName>, digest: Option<String>) -> Result<First> {

@@ -273,6 +273,18 @@ async fn a_file_that_is_not_xml_is_refused_as_a_whole_and_the_others_land() {
 }
 
 #[tokio::test]
+async fn a_document_that_is_broken_inside_of_a_late_record_is_refused_as_a_whole() {
+    let desk = Desk::new();
+    let good = "<i><a>1</a></i>\n".repeat(5);
+    desk.write("f.xml", format!("<r>{good}<i><a></i></a>\n{good}</r>"));
+    let loaded = desk.load(desk.config(&["f.xml"])).await.expect("loads");
+    assert_eq!(loaded.rows.values().map(Vec::len).sum::<usize>(), 0);
+    let reject = &loaded.rejects[0];
+    assert_eq!((reject.unit, reject.code), (Unit::File, "xml_invalid"));
+    assert_eq!((reject.place.line, reject.place.column), (Some(6), Some(7)));
+}
+
+#[tokio::test]
 async fn a_bad_record_is_a_dead_letter_and_its_neighbours_land() {
     let desk = Desk::new();
     desk.write("f.xml", "<r><i a='1'/>\n<i a='2' a='3'/>\n<i a='4'/></r>");

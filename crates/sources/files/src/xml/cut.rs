@@ -244,6 +244,11 @@ impl Events for Marks {
         }
     }
 
+    /// What is inside of a record is its parser's business.
+    fn passes(&self) -> bool {
+        self.aside == 1 && self.in_record.is_some()
+    }
+
     fn end(&mut self, after: usize) {
         if self.aside == 0 {
             self.path.pop();

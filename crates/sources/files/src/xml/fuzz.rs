@@ -5,27 +5,43 @@ use std::io::{Cursor, Read};
 use longshore_core::error::Result;
 
 use super::cut::{Clashes, XmlFormat, XmlPath};
-use super::structure::{Known, Structure, look};
+use super::structure::{Known, Rigour, Structure, look};
 use crate::cut::{Format, Limits, empty_records};
 use crate::tape::{Tape, Token};
 
-/// Reads any bytes as XML, whole and in pieces of one byte, and panics if the two differ.
+/// Reads any bytes as XML, whole and in pieces of one byte, and panics if the two differ; or if a document that is not well formed
+/// passes for one.
 pub fn fuzz_xml(data: &[u8]) {
     let whole = read(Box::new(Cursor::new(data.to_vec())), data, 1 << 20);
     for chunk in [1, 64] {
         let pieces = read(Box::new(Dribble(Cursor::new(data.to_vec()))), data, chunk);
         assert_eq!(whole, pieces, "the same bytes in chunks of {chunk}");
     }
+    let strict = look(Box::new(Cursor::new(data.to_vec())), "f", Known::Earlier(&[]), Rigour::Strict, |_| Ok(()));
+    match (strict, whole) {
+        (Ok(strict), Ok(outline)) => assert_eq!(strict, outline.structure),
+        (Ok(_), Err(error)) => panic!("a well-formed document is refused: {error}"),
+        (Err(error), Ok(outline)) => assert!(outline.rejects > 0, "nothing says that {error}"),
+        (Err(_), Err(_)) => {}
+    }
 }
 
-/// Everything that a document yields, as text.
-fn read(input: Box<dyn Read + Send>, data: &[u8], chunk: usize) -> Result<(Structure, Vec<String>), String> {
-    let structure = look(input, "f", Known::Earlier(&[]), |_| Ok(())).map_err(|error| error.to_string())?;
+/// Everything that a document yields.
+#[derive(Debug, PartialEq)]
+struct Found {
+    structure: Structure,
+    records: Vec<String>,
+    rejects: usize,
+}
+
+fn read(input: Box<dyn Read + Send>, data: &[u8], chunk: usize) -> Result<Found, String> {
+    let structure = look(input, "f", Known::Earlier(&[]), Rigour::Outline, |_| Ok(())).map_err(|error| error.to_string())?;
     let paths: Vec<_> = structure.records.iter().enumerate().map(|(table, r)| XmlPath { path: r.path.clone(), table }).collect();
     let format = XmlFormat::new("f", paths.len(), paths, structure.entities.clone(), &Clashes::new());
     let limits = Limits { chunk, max_record: 1 << 20, spill: std::env::temp_dir(), keep_payloads: false };
     let mut cutter = format.cutter(Box::new(Cursor::new(data.to_vec())), &limits);
     let mut found = Vec::new();
+    let mut rejects = 0;
     while let Some(chunk) = cutter.next().map_err(|error| error.to_string())? {
         let mut records = empty_records(&format);
         format.parse(&chunk, &mut records).map_err(|error| error.to_string())?;
@@ -34,13 +50,14 @@ fn read(input: Box<dyn Read + Send>, data: &[u8], chunk: usize) -> Result<(Struc
                 let value = json(&records.tape, row.token);
                 found.push((row.index, format!("{table} {}:{} {} {value}", row.line, row.column, row.len)));
             }
+            rejects += records.rejects.len();
             for reject in &records.rejects {
                 found.push((reject.index, format!("{table} {} {} {}", reject.place, reject.code, reject.reason)));
             }
         }
     }
     found.sort();
-    Ok((structure, found.into_iter().map(|(_, text)| text).collect()))
+    Ok(Found { structure, records: found.into_iter().map(|(_, text)| text).collect(), rejects })
 }
 
 /// A value of a tape as JSON, for comparing. Texts are strings, whatever their content.

@@ -4,6 +4,9 @@
 //! rest in again with more behind it. It keeps the names of the open elements and nothing else, so its memory does not
 //! grow with the document. What stands inside a tag is looked at only as far as needed to find its end: a broken attribute is
 //! the record parser's business, which turns the one record away and not the whole file.
+//!
+//! An element whose inside does not matter ([`Events::passes`]) is passed over at the speed of a text search: only tags of its own name
+//! are looked at, and what may hold such a tag without meaning it (comments, CDATA sections, instructions).
 
 use memchr::{memchr, memmem};
 
@@ -30,6 +33,11 @@ pub trait Events {
     fn text(&mut self) {}
     /// The document type declaration.
     fn doctype(&mut self, _declaration: &[u8]) {}
+    /// Whether the element that began last may be passed over: of what is inside of it, only elements of its own name are told, and
+    /// it is not checked whether other tags are in their places.
+    fn passes(&self) -> bool {
+        false
+    }
 }
 
 /// Why a document is not well formed.
@@ -74,11 +82,38 @@ pub struct Scanner {
     begun: bool,
     root: bool,
     doctype: bool,
+    /// The depth of the element that is passed over, 0 for none. Above it there are only elements of its name.
+    passing: usize,
+    /// The searches for tags of elements that were passed over.
+    own: Vec<OwnTags>,
+    /// Where the next `<!` or `<?` of this slice is, its end if there is none; `None` if it was not looked for.
+    aside: Option<usize>,
 }
+
+/// Finds the tags of one name.
+#[derive(Debug)]
+struct OwnTags {
+    name: Box<[u8]>,
+    begin: memmem::Finder<'static>,
+    end: memmem::Finder<'static>,
+}
+
+/// Names of which [`OwnTags`] are kept; documents have a few kinds of records.
+const OWN_TAGS: usize = 16;
 
 impl Default for Scanner {
     fn default() -> Self {
-        Self { state: State::Content, names: Vec::new(), ends: Vec::new(), begun: false, root: false, doctype: false }
+        Self {
+            state: State::Content,
+            names: Vec::new(),
+            ends: Vec::new(),
+            begun: false,
+            root: false,
+            doctype: false,
+            passing: 0,
+            own: Vec::new(),
+            aside: None,
+        }
     }
 }
 
@@ -92,8 +127,10 @@ impl Scanner {
     /// behind `bytes`, all of it is taken, and the document must be complete.
     pub fn scan(&mut self, bytes: &[u8], ended: bool, events: &mut impl Events) -> Result<usize, Fault> {
         let mut at = 0;
+        self.aside = None;
         while at < bytes.len() {
             let step = match self.state {
+                State::Content if self.passing > 0 => self.passed(bytes, at, ended, events)?,
                 State::Content => self.content(bytes, at, ended, events)?,
                 State::Tag { quote, slash } => self.long_tag(bytes, at, quote, slash, events)?,
                 State::Comment => self.until(bytes, at, b"-->"),
@@ -153,19 +190,64 @@ impl Scanner {
             self.begun = true;
             return Ok(Step::To(open));
         }
-        let step = match bytes.get(open + 1) {
-            None => Step::More,
-            Some(b'/') => self.end_tag(bytes, open, ended, events)?,
-            Some(b'!') => self.declaration(bytes, open, ended, events)?,
-            Some(b'?') => self.instruction(bytes, open, blank, ended)?,
-            Some(_) => self.start_tag(bytes, open, ended, events)?,
-        };
+        let step = self.markup(bytes, open, blank, ended, events)?;
         self.begun |= open > 0 || matches!(step, Step::To(_));
         match step {
             // The text before it is done with.
             Step::More if blank => Ok(Step::To(open)),
             step => Ok(step),
         }
+    }
+
+    /// What the `<` at `open` begins. `blank` says that something stands before it.
+    fn markup(&mut self, bytes: &[u8], open: usize, blank: bool, ended: bool, events: &mut impl Events) -> Result<Step, Fault> {
+        match bytes.get(open + 1) {
+            None => Ok(Step::More),
+            Some(b'/') => self.end_tag(bytes, open, ended, events),
+            Some(b'!') => self.declaration(bytes, open, ended, events),
+            Some(b'?') => self.instruction(bytes, open, blank, ended),
+            Some(_) => self.start_tag(bytes, open, ended, events),
+        }
+    }
+
+    /// The inside of an element that is passed over, up to the next markup that counts.
+    fn passed(&mut self, bytes: &[u8], at: usize, ended: bool, events: &mut impl Events) -> Result<Step, Fault> {
+        let aside = match self.aside {
+            Some(aside) if aside >= at => aside,
+            _ => *self.aside.insert(find_aside(bytes, at)),
+        };
+        let own = self.own_tags();
+        let end = find_own(&own.end, own.name.len() + 2, bytes, at, aside);
+        let begin = find_own(&own.begin, own.name.len() + 1, bytes, at, end.unwrap_or(aside));
+        let open = begin.or(end).unwrap_or(aside);
+        if open == bytes.len() {
+            // A tag may begin here whose rest is not there.
+            let tail = open.saturating_sub(own.name.len() + 2).max(at);
+            let sure = memchr::memrchr(b'<', &bytes[tail..]).map_or(open, |i| tail + i);
+            return Ok(if sure > at { Step::To(sure) } else { Step::More });
+        }
+        match self.markup(bytes, open, true, ended, events)? {
+            Step::More if open > at => Ok(Step::To(open)),
+            step => Ok(step),
+        }
+    }
+
+    /// The searches for tags with the name of the innermost element.
+    fn own_tags(&mut self) -> &OwnTags {
+        let name = self.top();
+        let at = match self.own.iter().position(|own| same(&own.name, name)) {
+            Some(known) => known,
+            None => {
+                let finder = |open: &[u8]| memmem::Finder::new(&[open, name].concat()).into_owned();
+                let own = OwnTags { name: name.into(), begin: finder(b"<"), end: finder(b"</") };
+                if self.own.len() == OWN_TAGS {
+                    self.own.clear();
+                }
+                self.own.push(own);
+                self.own.len() - 1
+            }
+        };
+        &self.own[at]
     }
 
     fn start_tag(&mut self, bytes: &[u8], open: usize, ended: bool, events: &mut impl Events) -> Result<Step, Fault> {
@@ -279,12 +361,18 @@ impl Scanner {
         self.names.extend_from_slice(name);
         self.ends.push(self.names.len() as u32);
         events.start(name, at);
+        if self.passing == 0 && events.passes() {
+            self.passing = self.ends.len();
+        }
         Ok(())
     }
 
     fn close(&mut self, after: usize, events: &mut impl Events) {
         self.ends.pop();
         self.names.truncate(self.ends.last().map_or(0, |&end| end as usize));
+        if self.ends.len() < self.passing {
+            self.passing = 0;
+        }
         events.end(after);
     }
 
@@ -383,6 +471,26 @@ impl Scanner {
 
     fn unfinished(&self, bytes: &[u8], ended: bool, reason: &str) -> Result<Step, Fault> {
         if ended { Err(Fault { at: bytes.len(), reason: reason.into() }) } else { Ok(Step::More) }
+    }
+}
+
+/// The offset of the first `<!` or `<?` at or behind `from`; the end of the bytes if there is none.
+fn find_aside(bytes: &[u8], from: usize) -> usize {
+    let marks = memchr::memchr2_iter(b'!', b'?', &bytes[from..]).map(|i| from + i);
+    let mut opened = marks.filter(|&mark| mark > from && bytes[mark - 1] == b'<');
+    opened.next().map_or(bytes.len(), |mark| mark - 1)
+}
+
+/// The first tag that `finder` (of so many bytes) finds between `from` and `to` and that does not merely begin with its name. Whether the one
+/// at the end of the bytes does is not known; it is taken for one.
+fn find_own(finder: &memmem::Finder<'_>, length: usize, bytes: &[u8], from: usize, to: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        let open = at + finder.find(&bytes[at..to])?;
+        if bytes.get(open + length).is_none_or(|&follows| !IN_NAME[follows as usize]) {
+            return Some(open);
+        }
+        at = open + length;
     }
 }
 

@@ -3,6 +3,9 @@
 //! A record is an element that repeats under one parent; where a branch of the document has none, it is an element that is its
 //! wrapper's only child name and has children or attributes; where the whole document has none, it is the root. The outermost
 //! wins. Paths are those of local names: prefixes and namespaces do not matter.
+//!
+//! A document whose outline is well formed and whose records can all be parsed is well formed. Where one cannot, or the outline is
+//! broken, a strict look tells whether the document is, and the first place where it is not.
 
 use std::io::Read;
 
@@ -50,6 +53,15 @@ pub enum Known<'a> {
     Earlier(&'a [RecordPath]),
 }
 
+/// How closely the insides of records are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rigour {
+    /// They are passed over. What is wrong inside of a record its parser finds.
+    Outline,
+    /// Every tag must be in its place.
+    Strict,
+}
+
 /// Looks at a document. `file` names it in errors; `seen` is told the number of bytes after each window and may end the pass
 /// with an error.
 ///
@@ -58,11 +70,12 @@ pub fn look(
     input: Box<dyn Read + Send>,
     file: &str,
     known: Known<'_>,
+    rigour: Rigour,
     mut seen: impl FnMut(u64) -> Result<()>,
 ) -> Result<Structure> {
     let mut feed = Feed::new(input, file.into());
     let mut scanner = Scanner::default();
-    let mut tree = Tree::new(known);
+    let mut tree = Tree::new(known, rigour == Rigour::Strict);
     let mut walk = Walk::default();
     let mut window = WINDOW;
     loop {

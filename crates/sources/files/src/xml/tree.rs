@@ -51,11 +51,17 @@ pub struct Tree {
     skipped: usize,
     elements: u64,
     declaration: Vec<u8>,
+    /// Whether the insides of records are checked.
+    strict: bool,
+    /// Whether the records are those that were named, and nothing else.
+    named: bool,
+    /// Whether the element whose inside does not matter is a record.
+    in_record: bool,
 }
 
 impl Tree {
-    /// A tree that holds the wanted paths already.
-    pub fn new(known: Known<'_>) -> Self {
+    /// A tree that holds the wanted paths already. If it is `strict`, the scanner checks the insides of records too.
+    pub fn new(known: Known<'_>, strict: bool) -> Self {
         let mut tree = Self {
             nodes: Vec::new(),
             index: HashTable::new(),
@@ -64,6 +70,9 @@ impl Tree {
             skipped: 0,
             elements: 0,
             declaration: Vec::new(),
+            strict,
+            named: matches!(known, Known::Named(_)),
+            in_record: false,
         };
         tree.nodes.push(Node::new(b"", 0, 0));
         tree.nodes[0].present = true;
@@ -369,6 +378,7 @@ impl Events for Tree {
         // The inside of a record does not matter, unless a wanted path leads there.
         if node.wanted || (node.repeats && !node.leads_on) {
             self.skipped = 1;
+            self.in_record = node.wanted || !self.named;
         } else {
             self.open.push(Open { node: id, number: self.elements });
         }
@@ -396,6 +406,10 @@ impl Events for Tree {
         {
             self.nodes[open.node].text = true;
         }
+    }
+
+    fn passes(&self) -> bool {
+        self.skipped == 1 && self.in_record && !self.strict
     }
 
     fn doctype(&mut self, declaration: &[u8]) {
