@@ -1,5 +1,6 @@
 //! The `longshore` program: arguments in, one command, an exit code out.
 
+mod allocator;
 mod args;
 mod commands;
 mod console;
@@ -22,10 +23,8 @@ use longshore_core::error::{Error, Kind, code};
 use crate::args::Cli;
 use crate::console::Console;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::set_up();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return refuse_arguments(&error),

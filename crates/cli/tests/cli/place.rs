@@ -1,7 +1,7 @@
 //! A folder with its own warehouse and books, and the program run in it.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use tempfile::TempDir;

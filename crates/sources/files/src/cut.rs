@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use longshore_core::batch::{Payload, Reject, Unit};
 use longshore_core::error::{Error, Kind, Place, Result, code};
 
+use crate::spare::Spare;
 use crate::tape::Records;
 
 /// Decompressed bytes of one file, UTF-8 if the file is well formed.
@@ -65,6 +66,26 @@ pub struct RawChunk {
     pub pieces: Vec<Piece>,
     /// Records of this range that were not held, with the number of the table they were meant for.
     pub rejects: Vec<(usize, Reject)>,
+}
+
+/// The bytes of chunks that are done with.
+static SPARE: Spare<Vec<u8>> = Spare::new();
+
+impl RawChunk {
+    /// A chunk that begins at this place, with nothing in it yet.
+    pub fn at(offset: u64, line: u64, column: u64) -> Self {
+        let mut chunk = Self::default();
+        (chunk.offset, chunk.line, chunk.column) = (offset, line, column);
+        chunk
+    }
+}
+
+impl Drop for RawChunk {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        let size = bytes.capacity();
+        SPARE.give(bytes, size);
+    }
 }
 
 /// One record within a [`RawChunk`].
@@ -211,7 +232,10 @@ impl Feed {
 
     /// Takes the first `bytes` of the buffer.
     pub fn take(&mut self, bytes: usize) -> Vec<u8> {
-        let rest = self.buffer.split_off(bytes);
+        let mut rest = SPARE.take().unwrap_or_default();
+        rest.clear();
+        rest.extend_from_slice(&self.buffer[bytes..]);
+        self.buffer.truncate(bytes);
         std::mem::replace(&mut self.buffer, rest)
     }
 

@@ -18,6 +18,7 @@ mod read;
 mod replay;
 pub mod shape;
 mod source;
+mod spare;
 mod split;
 pub mod tape;
 pub mod values;

@@ -9,6 +9,8 @@
 
 use longshore_core::batch::Reject;
 
+use crate::spare::Spare;
+
 /// A slice of a tape's buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
@@ -69,6 +71,17 @@ pub struct Row {
 pub struct Tape {
     tokens: Vec<Token>,
     text: String,
+}
+
+/// The memory of tapes that are done with.
+static SPARE: Spare<(Vec<Token>, String)> = Spare::new();
+
+impl Drop for Tape {
+    fn drop(&mut self) {
+        let (tokens, text) = (std::mem::take(&mut self.tokens), std::mem::take(&mut self.text));
+        let bytes = tokens.capacity() * size_of::<Token>() + text.capacity();
+        SPARE.give((tokens, text), bytes);
+    }
 }
 
 /// The records of one table in one chunk, and what could not even be parsed.
@@ -136,6 +149,13 @@ impl Tape {
 
     /// Makes room for the records of so many bytes of input.
     pub fn reserve(&mut self, input: usize) {
+        if self.tokens.capacity() == 0
+            && self.text.capacity() == 0
+            && let Some((tokens, text)) = SPARE.take()
+        {
+            (self.tokens, self.text) = (tokens, text);
+            self.clear();
+        }
         self.tokens.reserve(input / 10);
         self.text.reserve(input + input / 8);
     }

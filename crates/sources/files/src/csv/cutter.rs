@@ -103,7 +103,7 @@ impl CsvCutter {
     }
 
     fn begin(&self) -> RawChunk {
-        RawChunk { offset: self.offset, line: self.line, column: 1, ..RawChunk::default() }
+        RawChunk::at(self.offset, self.line, 1)
     }
 
     /// A record that is too large to be held, if it is one: its bytes go to a file while its end is looked for. If a quote turns

@@ -276,7 +276,7 @@ impl Cutter for DocumentCutter {
         }
         let begun = self.offset + self.at as u64;
         let Walk { line, column } = self.place();
-        self.chunk = RawChunk { offset: begun, line, column, ..RawChunk::default() };
+        self.chunk = RawChunk::at(begun, line, column);
         let mut ended = false;
         while !ended && self.chunk.bytes.len() < self.limits.chunk && self.chunk.rejects.is_empty() {
             ended = !self.step()?;

@@ -45,7 +45,7 @@ impl LineCutter {
     }
 
     fn begin(&self) -> RawChunk {
-        RawChunk { offset: self.offset, line: self.line, column: 1, ..RawChunk::default() }
+        RawChunk::at(self.offset, self.line, 1)
     }
 }
 

@@ -139,7 +139,11 @@ impl Format for XmlFormat {
         let whole = std::str::from_utf8(&chunk.bytes).ok();
         for piece in &chunk.pieces {
             let table = piece.table as usize;
-            let parser = parsers[table].get_or_insert_with(|| Parser::new(&self.entities, &self.clashes[table]));
+            let parser = parsers[table].get_or_insert_with(|| {
+                let mine = chunk.pieces.iter().filter(|other| other.table == piece.table).map(|other| other.len);
+                out[table].tape.reserve(mine.sum());
+                Parser::new(&self.entities, &self.clashes[table])
+            });
             let bytes = &chunk.bytes[piece.start..piece.start + piece.len];
             let text = whole.map_or_else(|| std::str::from_utf8(bytes), |all| Ok(&all[piece.start..piece.start + piece.len]));
             match text {

@@ -82,6 +82,22 @@ impl Names {
         self.find_slowly(parent, attribute, raw)
     }
 
+    /// The element that is expected next in its parent, if a tag without attributes begins with its name: its id and the length of its
+    /// name. Spares looking for the name's end.
+    #[inline]
+    pub fn expected(&mut self, parent: Id, tag: &[u8]) -> Option<(Id, usize)> {
+        let list = &self.names[parent as usize];
+        let &id = list.children.get(list.expected)?;
+        let name = &self.names[id as usize];
+        let length = name.raw.len();
+        let found = tag.get(length) == Some(&b'>') && !name.attribute && same(&tag[..length], name.raw.as_bytes());
+        if !found {
+            return None;
+        }
+        self.names[parent as usize].expected += 1;
+        Some((id, length))
+    }
+
     fn find_slowly(&mut self, parent: Id, attribute: bool, raw: &str) -> Id {
         let hash = self.hasher.hash_one((parent, attribute, raw));
         let names = &self.names;

@@ -133,12 +133,19 @@ impl<'e> Parser<'e> {
     /// A start tag, and the whole element if it holds nothing but text. Returns the offset behind it.
     fn begin(&mut self, record: &str, open: usize, tape: &mut Tape) -> Result<usize, Wrong> {
         let bytes = record.as_bytes();
-        let name_end = if open < bytes.len() { name_end(bytes, open + 1) } else { open };
-        if bytes.get(open) != Some(&b'<') || !is_name(&bytes[open + 1..name_end]) {
-            return Err(wrong(open, "a `<` that begins no tag; in text it is written `&lt;`"));
-        }
+        let parent = self.frames.last().map(|frame| frame.name);
+        let expected = parent.and_then(|parent| self.names.expected(parent, &bytes[open + 1..]));
+        let name_end = match expected {
+            Some((_, length)) => open + 1 + length,
+            None => tag_name_end(bytes, open)?,
+        };
         let raw = &record[open + 1..name_end];
-        let id = self.member(false, raw, tape);
+        let id = match (expected, parent) {
+            (Some((id, _)), _) => id,
+            (None, Some(parent)) => self.names.find(parent, false, raw),
+            (None, None) => RECORD,
+        };
+        let id = self.member(false, id, tape);
         let begins_text = bytes.get(name_end) == Some(&b'>');
         if begins_text
             && !self.frames.is_empty()
@@ -181,9 +188,8 @@ impl<'e> Parser<'e> {
     }
 
     /// Notes a member of the open element and writes its key; the record itself is nobody's member.
-    fn member(&mut self, attribute: bool, raw: &str, tape: &mut Tape) -> Id {
+    fn member(&mut self, attribute: bool, id: Id, tape: &mut Tape) -> Id {
         let Some(frame) = self.frames.last_mut() else { return RECORD };
-        let id = self.names.find(frame.name, attribute, raw);
         let id = self.names.canonical(id);
         if frame.object.is_none() {
             frame.object = Some(tape.open(Token::Object { end: 0 }));
@@ -260,7 +266,7 @@ impl<'e> Parser<'e> {
         if self.names.see_raw(id, frame.number) {
             return Err(wrong(at, format!("the attribute {} stands twice in one tag", shown(raw.as_bytes()))));
         }
-        self.member(true, raw, tape);
+        self.member(true, id, tape);
         let needs_decoding = memchr3(b'\t', b'\n', b'\r', value.as_bytes()).is_some() || memchr(b'&', value.as_bytes()).is_some();
         if !needs_decoding {
             let span = tape.span(value);
@@ -437,6 +443,13 @@ fn behind(record: &str, from: usize, end: &str) -> Result<usize, Wrong> {
         Some(i) => Ok(from + i + end.len()),
         None => Err(wrong(from, format!("`{end}` is missing"))),
     }
+}
+
+/// The offset behind the name of the tag that begins at `open`.
+fn tag_name_end(bytes: &[u8], open: usize) -> Result<usize, Wrong> {
+    let end = if open < bytes.len() { name_end(bytes, open + 1) } else { open };
+    let is_tag = bytes.get(open) == Some(&b'<') && is_name(&bytes[open + 1..end]);
+    if is_tag { Ok(end) } else { Err(wrong(open, "a `<` that begins no tag; in text it is written `&lt;`")) }
 }
 
 fn wrong(at: usize, reason: impl Into<String>) -> Wrong {

@@ -14,6 +14,11 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes)
 }
 
+#[inline]
+fn half(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)
+}
+
 /// The offset of the first `<` at or behind `from`.
 #[inline]
 pub fn find_tag(bytes: &[u8], from: usize) -> Option<usize> {
@@ -39,7 +44,8 @@ pub fn same(a: &[u8], b: &[u8]) -> bool {
         return false;
     }
     match n {
-        0..8 => a.iter().zip(b).all(|(a, b)| a == b),
+        0..4 => a.iter().zip(b).all(|(a, b)| a == b),
+        4..8 => half(a, 0) == half(b, 0) && half(a, n - 4) == half(b, n - 4),
         8..=16 => word(a, 0) == word(b, 0) && word(a, n - 8) == word(b, n - 8),
         _ => a == b,
     }

@@ -115,7 +115,7 @@ fn a_field_of_a_hundred_megabytes_is_never_held() {
     while let Some(chunk) = cutter.next().expect("readable") {
         assert!(chunk.bytes.capacity() <= 12 << 20, "{} bytes are held", chunk.bytes.capacity());
         pieces += chunk.pieces.len();
-        rejects.extend(chunk.rejects);
+        rejects.extend(chunk.rejects.clone());
     }
     assert_eq!((rejects.len(), pieces), (1, 1));
     assert!(rejects[0].1.reason.contains("100000020 bytes"), "{}", rejects[0].1.reason);
