@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longshore_core::error::{Error, Kind, Place, Result, Retry};
 
+use crate::chunks::interrupted;
 use crate::cut::Input;
 use crate::encoding;
 use crate::error::{COMPRESSION_BROKEN, FILE_CHANGED, FILE_DENIED, FILE_MISSING};
@@ -80,9 +81,17 @@ impl Raw {
     /// Reads what nobody has read, and checks that the file is still the version that was opened. Returns the BLAKE3 digest of
     /// all raw bytes, hex; empty without one. Errors: `file_changed`.
     pub fn finish(&self) -> Result<String> {
+        self.finish_while(|| true)
+    }
+
+    /// As [`Raw::finish`], but ends with `interrupted` as soon as it is not to go on.
+    pub fn finish_while(&self, go_on: impl Fn() -> bool) -> Result<String> {
         let mut state = self.state();
         let mut buffer = Vec::new();
         while state.hasher.is_some() {
+            if !go_on() {
+                return Err(interrupted());
+            }
             buffer.resize(BUFFER, 0);
             match state.read(&mut buffer) {
                 Ok(0) => break,

@@ -1,6 +1,7 @@
 //! The look at files before they are read: digest, format, records, columns.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::StreamExt;
 use longshore_core::commit::Landing;
@@ -139,7 +140,7 @@ impl FilesSource {
         Ok(Some(of_tables.collect()))
     }
 
-    /// Format and record paths. The digest comes along only where it may save reading on: while records are looked at it costs no time.
+    /// Format and record paths. The digest comes along where it costs no time, or where it may save reading on.
     async fn first_look(
         &self,
         cx: &Context,
@@ -161,22 +162,27 @@ impl FilesSource {
                 let known = if named.is_empty() { Known::Earlier(&earlier.paths) } else { Known::Named(&named) };
                 let progress = Progress { events, done };
                 let structure_of = |rigour| {
-                    let mut raw = Raw::open(&file.path, &file.version)?;
-                    if !known_before {
-                        raw = raw.without_digest();
-                    }
+                    let raw = Raw::open(&file.path, &file.version)?.without_digest();
                     let structure = look_at_xml(raw.content()?, &file.address, known, rigour, |_| {
                         progress.tell(raw.bytes_read() / 2);
                         if stop.is_requested() { Err(interrupted()) } else { Ok(()) }
                     })?;
-                    Ok::<_, Error>((structure, raw.finish()?))
+                    raw.finish().map(|_| structure)
                 };
-                let (structure, digest) = match structure_of(Rigour::Outline) {
-                    // The first place where it is broken may lie inside of a record.
-                    Err(error) if error.code() == XML_INVALID.name => structure_of(Rigour::Strict)?,
-                    found => found?,
-                };
-                let digest = known_before.then_some(digest);
+                // The outline is found by one thread, so another has the time for the digest.
+                let broken = AtomicBool::new(false);
+                let go_on = || !stop.is_requested() && !broken.load(Ordering::Relaxed);
+                let (structure, digest) = std::thread::scope(|scope| {
+                    let hashing = scope.spawn(|| Raw::open(&file.path, &file.version)?.finish_while(go_on));
+                    let structure = match structure_of(Rigour::Outline) {
+                        // The first place where it is broken may lie inside of a record.
+                        Err(error) if error.code() == XML_INVALID.name => structure_of(Rigour::Strict),
+                        found => found,
+                    };
+                    broken.store(structure.is_err(), Ordering::Relaxed);
+                    let digest = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                    structure.and_then(|structure| Ok((structure, digest?)))
+                })?;
                 return Ok(first_of_xml(&config, &file, structure, &earlier, digest));
             }
             let digest = if known_before || format.is_none() { Some(digest(&file.path)?) } else { None };
@@ -199,20 +205,17 @@ impl FilesSource {
             let look = file.looked()?.clone();
             let (shapes, digest, clashes) = match &look.written {
                 Written::Blank => return Ok(Vec::new()),
-                Written::Xml { paths, .. } if paths.is_empty() => {
-                    let path = file.path.clone();
-                    (Vec::new(), blocking(move || digest(&path)).await?, Clashes::new())
-                }
+                Written::Xml { paths, .. } if paths.is_empty() => return Ok(Vec::new()),
                 Written::Xml { paths, entities, clashes } => {
                     let format = XmlFormat::new(&file.address, look.tables.len(), paths.clone(), entities.clone(), clashes);
                     let format = std::sync::Arc::new(format);
-                    let (shapes, digest, rejects) = self.pass(cx, file, format.clone(), progress, true).await?;
+                    let (shapes, _, rejects) = self.pass(cx, file, format.clone(), progress, true).await?;
                     if rejects > 0 && !checked {
                         // What is wrong may be the document and not only the record.
                         check_whole(cx, file).await?;
                         checked = true;
                     }
-                    (shapes, digest, format.found_clashes())
+                    (shapes, look.digest.clone(), format.found_clashes())
                 }
                 Written::Json | Written::Csv => {
                     let (reopened, config) = (file.clone(), self.config.clone());
@@ -259,7 +262,7 @@ impl FilesSource {
             limits,
             budget: cx.budget.clone(),
             stop: cx.stop.clone(),
-            digest: true,
+            digest: !second,
         };
         let mut shapes: Vec<Shape> = (0..format.tables()).map(|_| Shape::new()).collect();
         let mut observed = in_lanes(pass.parts(), cx.lanes, move |part| match part {
@@ -397,13 +400,7 @@ fn named_paths(config: &FilesConfig) -> Vec<RecordPath> {
     config.records.iter().map(|(table, path)| RecordPath { table: table.clone(), path: path.clone() }).collect()
 }
 
-fn first_of_xml(
-    config: &FilesConfig,
-    file: &FileSplit,
-    structure: Structure,
-    earlier: &Remembered,
-    digest: Option<String>,
-) -> First {
+fn first_of_xml(config: &FilesConfig, file: &FileSplit, structure: Structure, earlier: &Remembered, digest: String) -> First {
     let mut tables: Vec<String> = Vec::new();
     let mut paths = Vec::new();
     for record in &structure.records {
@@ -431,7 +428,7 @@ fn first_of_xml(
         warnings.extend(structure.missing.iter().map(|path| format!("{} has no {}", file.address, path.path)));
     }
     let written = Written::Xml { paths, entities: structure.entities, clashes };
-    First { written, tables, digest, notes, warnings }
+    First { written, tables, digest: Some(digest), notes, warnings }
 }
 
 fn first_of_others(config: &FilesConfig, file: &FileSplit, format: Option<FormatName>, digest: Option<String>) -> Result<First> {
