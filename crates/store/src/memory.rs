@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
+use longshore_core::Result;
 use longshore_core::commit::{AttemptId, CommitNumber, Entry, Landing, Receipt};
+use longshore_core::error::{Error, Kind, Retry, code};
 use longshore_core::event::RunEvent;
 use longshore_core::position::Checkpoint;
 use longshore_core::store::{IndexedDeadLetter, Store};
@@ -22,6 +24,8 @@ use longshore_core::store::{IndexedDeadLetter, Store};
 pub struct MemoryStore {
     id: Arc<str>,
     state: Arc<Mutex<State>>,
+    /// Calls whose next answer is lost.
+    lost: Arc<Mutex<Vec<&'static str>>>,
 }
 
 #[derive(Default)]
@@ -83,7 +87,21 @@ struct RunRecord {
 impl MemoryStore {
     /// An empty store with an id of its own.
     pub fn new() -> Self {
-        Self { id: uuid::Uuid::new_v4().to_string().into(), state: Arc::default() }
+        Self { id: uuid::Uuid::new_v4().to_string().into(), state: Arc::default(), lost: Arc::default() }
+    }
+
+    /// Loses the answer of the next call of this name (`journal`, `complete`, `acknowledged`, `begin_attempt`, `swept`) on any handle:
+    /// it is carried out, and the caller is told that nobody knows.
+    pub fn lose_answer(&self, call: &'static str) {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).push(call);
+    }
+
+    /// An answer on its way to the caller.
+    fn answer<T>(&self, call: &str, answer: T) -> Result<T> {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(at) = lost.iter().position(|lost| *lost == call) else { return Ok(answer) };
+        lost.remove(at);
+        Err(Error::new(Kind::Store, code::STORE_UNAVAILABLE, format!("the answer of {call} was lost")).with_retry(Retry::Backoff))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

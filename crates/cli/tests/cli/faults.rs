@@ -216,7 +216,7 @@ fn a_replay_killed_at_every_step_lands_each_letter_once() {
         }
         let killed = replay(Some(name)).output().expect("longshore starts");
         assert_eq!(killed.status.signal(), Some(9), "{name}: {}", String::from_utf8_lossy(&killed.stderr));
-        let two: Vec<Child> = (0..2).map(|_| replay(None).spawn().expect("longshore starts")).collect();
+        let two: Vec<Child> = (0..2).map(|_| replay(None).stderr(Stdio::null()).spawn().expect("longshore starts")).collect();
         for mut child in two {
             child.wait().expect("it ends");
         }
@@ -244,6 +244,44 @@ fn a_second_commit_killed_at_every_step_lands_each_record_once() {
     }
     assert_done(&scene.load(&[]), "last");
     scene.check(FILES + 5, "five crashes");
+}
+
+/// Contract case 22: until the commit is journalled, what is to be replaced stays.
+#[test]
+fn a_replacing_load_killed_at_every_step_shows_the_old_rows_or_the_new_ones() {
+    for name in failpoint::ALL.iter().filter(|name| !name.starts_with("sweep.") && **name != "acknowledge.copied") {
+        let scene = Scene::new(Format::Csv);
+        assert_done(&scene.load(&[]), name);
+        let rows = |scene: &Scene| scene.query("select id from shop.t").len();
+        let old = rows(&scene);
+        scene.write_file(FILES);
+        assert!(scene.load_until(name, &["--write", "truncate"]), "{name} is passed");
+        let seen = rows(&scene);
+        let new = old / FILES * (FILES + 1);
+        assert!(seen == old || seen == new, "{name}: {seen} rows are neither the old {old} nor the new {new}");
+        assert_done(&scene.load(&["--write", "truncate"]), name);
+        assert_eq!(rows(&scene), new, "{name}");
+    }
+}
+
+/// A file that cannot be read is moved away only once it is in the books, and a crash while it is moved loses nothing.
+#[test]
+fn a_refused_file_killed_while_it_is_moved_away_is_there_once() {
+    for name in ["acknowledge.before", "acknowledge.copied", "acknowledge.after", "journal.before", "complete.after"] {
+        let scene = Scene::new(Format::Xml);
+        std::fs::write(scene.path("in/bad.xml"), "<all><t>").expect("a bad file");
+        let moving = ["--dead-letter-dir", "bad"];
+        assert!(scene.load_until(name, &moving), "{name} is passed");
+        assert_done(&scene.load(&moving), name);
+        assert!(!scene.path("in/bad.xml").exists(), "{name}: it is moved");
+        let mut kept: Vec<PathBuf> =
+            std::fs::read_dir(scene.path("bad")).expect("a folder").map(|e| e.expect("one").path()).collect();
+        kept.sort();
+        let whole = kept.iter().filter(|path| std::fs::read(path).expect("readable") == b"<all><t>").count();
+        assert_eq!((kept.len(), whole), (2, 1), "{name}: the file and its reason, once: {kept:?}");
+        let letters = scene.query("select code from shop._dead_letters where unit = 'file'");
+        assert_eq!(letters.len(), 1, "{name}");
+    }
 }
 
 #[test]

@@ -53,6 +53,53 @@ fn json_events_end_with_a_summary() {
 }
 
 #[test]
+fn files_that_have_landed_are_moved_or_deleted_and_refused_ones_set_apart() {
+    let files: &[(&str, &str)] =
+        &[("in/a.csv", "id\n1\n"), ("in/b.xml", "<r><x i='1'/><x i='2'/></r>"), ("in/bad.xml", "<r><x>")];
+    let place = Place::with(files);
+    place.good(&["load", "in", "--after-load", "move=done", "--dead-letter-dir", "bad"]);
+    assert!(place.has("done/a.csv") && place.has("done/b.xml") && !place.has("done/bad.xml"));
+    assert!(!place.has("in/a.csv") && !place.has("in/bad.xml"));
+    let set_apart = std::fs::read_dir(place.path().join("bad")).expect("made").count();
+    assert_eq!(set_apart, 2, "the file and its reason");
+    let place = Place::with(files);
+    place.good(&["load", "in", "--after-load", "delete"]);
+    assert!(!place.has("in/a.csv") && !place.has("in/b.xml") && place.has("in/bad.xml"), "what did not land is not deleted");
+}
+
+#[test]
+fn one_bad_record_turns_the_file_away_if_asked() {
+    let place = Place::with(&[("good.csv", "id\n1\n"), ("bad.csv", "id\n1\n2,3\n")]);
+    snapshot!("reject_file", place.run(&["load", "*.csv", "--table", "t", "--on-bad-record", "reject-file"]));
+    assert_eq!(place.rows("select count(*) as n from t"), [json!({"n": 1})]);
+    assert_eq!(place.rows("select unit, code from _dead_letters"), [json!({"unit": "file", "code": "file_rejected"})]);
+}
+
+/// The rows of the example documents, checked by eye against the documents.
+#[test]
+fn the_example_documents_land_as_the_rows_written_beside_them() {
+    let place = shop();
+    place.good(&["load", "shop/*.xml", "--to", "warehouse/shop"]);
+    for (table, key) in [("customers", "CustomerID"), ("orders", "CustomerID, OrderDate")] {
+        let written: Vec<serde_json::Value> = examples(&format!("shop/expected/{table}.jsonl"))
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        let mut rows = place.rows(&format!("select * from shop.{table} order by {key}"));
+        rows.iter_mut().for_each(without_nulls);
+        assert_eq!(rows, written, "{table}");
+    }
+}
+
+/// What a document does not have is NULL in its row, and left out beside it.
+fn without_nulls(value: &mut serde_json::Value) {
+    if let Some(object) = value.as_object_mut() {
+        object.retain(|_, value| !value.is_null());
+        object.values_mut().for_each(without_nulls);
+    }
+}
+
+#[test]
 fn the_flags_of_an_older_tool_are_understood() {
     let place = Place::with(&[("a.csv", "id\n1\n")]);
     place.good(&["load", "--input", "a.csv", "--output", "warehouse/old", "--dead_letter_dir", "bad"]);

@@ -4,6 +4,7 @@
 //! writes) is replaced before it is compared.
 
 mod arguments;
+mod extremes;
 mod faults;
 mod load;
 mod pipelines;
@@ -11,3 +12,4 @@ mod place;
 mod queries;
 mod rejects;
 mod running;
+mod values;

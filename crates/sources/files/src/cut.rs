@@ -30,8 +30,8 @@ pub struct Limits {
     pub chunk: usize,
     /// The size above which a record is not held, bytes.
     pub max_record: usize,
-    /// The folder for the bytes of records that are too large. It must exist; what is written there is the payload of
-    /// a reject and marked temporary.
+    /// The folder for the bytes of records that are too large, made when it is needed. What is written there is the payload of a
+    /// reject and marked temporary.
     pub spill: PathBuf,
     /// Whether payloads are wanted. A mere look sets it to false: rejects then carry an empty payload.
     pub keep_payloads: bool,
@@ -307,6 +307,7 @@ impl Spill {
 /// Makes a file of a name that nobody else uses.
 fn new_file(folder: &Path) -> std::io::Result<(PathBuf, File)> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
+    std::fs::create_dir_all(folder)?;
     loop {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = folder.join(format!("record-{}-{number}.bytes", std::process::id()));

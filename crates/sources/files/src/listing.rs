@@ -59,7 +59,10 @@ pub fn list(inputs: &[String], spool: &Path, name: Option<&str>, events: &Events
             for file in &files {
                 let folder = file.parent();
                 let many = files.iter().filter(|other| other.parent() == folder).take(2).count() > 1;
-                let folder = folder.filter(|_| many).map(std::fs::canonicalize).transpose();
+                // The folder of a bare name is the working directory.
+                let real =
+                    |folder: &Path| std::fs::canonicalize(if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+                let folder = folder.filter(|_| many).map(real).transpose();
                 let folder = folder.map_err(|e| denied(file, "looked at", e))?;
                 found.push(one(file, folder.as_deref())?);
             }

@@ -111,12 +111,8 @@ impl FilesSource {
         targets: &BTreeMap<String, Target>,
     ) -> Result<BoxStream<'static, Result<Item>>> {
         let look = file.looked()?.clone();
-        let (config, reopened, spool) = (self.config.clone(), file.clone(), self.spool.clone());
-        let format = blocking(move || {
-            std::fs::create_dir_all(&spool).map_err(|e| crate::input::denied(&spool, "made", e))?;
-            reopened.format(&config)
-        })
-        .await?;
+        let (config, reopened) = (self.config.clone(), file.clone());
+        let format = blocking(move || reopened.format(&config)).await?;
         let Some(format) = format else { return Ok(nothing(file, look.digest)) };
         let name: Arc<str> = file.address.as_str().into();
         let table = |(number, (table, read)): (usize, &(String, bool))| {

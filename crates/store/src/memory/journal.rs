@@ -37,7 +37,8 @@ impl Journal for MemoryStore {
     }
 
     async fn journal(&self, draft: Draft) -> Result<Entry> {
-        self.state().journal(draft)
+        let entry = self.state().journal(draft)?;
+        self.answer("journal", entry)
     }
 
     async fn amend(
@@ -62,7 +63,8 @@ impl Journal for MemoryStore {
     }
 
     async fn complete(&self, completion: Completion) -> Result<()> {
-        self.state().complete(&completion)
+        self.state().complete(&completion)?;
+        self.answer("complete", ())
     }
 
     async fn acknowledged(&self, pipeline: &str, n: CommitNumber) -> Result<()> {
@@ -82,7 +84,7 @@ impl Journal for MemoryStore {
         entry.draft.dead_letters.clear();
         entry.draft.replayed.clear();
         known.attempts.retain(|_, attempt| attempt.n != Some(n));
-        Ok(())
+        self.answer("acknowledged", ())
     }
 
     async fn position(&self, pipeline: &str, partition: &Partition) -> Result<Option<Position>> {
@@ -147,7 +149,7 @@ impl Attempts for MemoryStore {
         let held = state.with_lease(pipeline, epoch)?;
         let id = AttemptId(uuid::Uuid::now_v7().simple().to_string());
         held.attempts.insert(id.clone(), Attempt { epoch, dead: false, n: None });
-        Ok(id)
+        self.answer("begin_attempt", id)
     }
 
     async fn doom_attempts(&self, pipeline: &str, epoch: i64, given_up: &[AttemptId]) -> Result<Vec<AttemptId>> {
@@ -167,7 +169,7 @@ impl Attempts for MemoryStore {
         for pipeline in self.state().pipelines.values_mut() {
             pipeline.attempts.retain(|id, attempt| attempt.n.is_some() || !attempts.contains(id));
         }
-        Ok(())
+        self.answer("swept", ())
     }
 }
 
