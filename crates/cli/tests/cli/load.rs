@@ -75,6 +75,27 @@ fn one_bad_record_turns_the_file_away_if_asked() {
     assert_eq!(place.rows("select unit, code from _dead_letters"), [json!({"unit": "file", "code": "file_rejected"})]);
 }
 
+#[test]
+fn settings_that_match_nothing_and_files_that_stay_unread_are_told() {
+    let place = Place::with(&[("a.json", "{\"orders\":[{\"id\":1}]}\n"), ("bad.xml", "<r>")]);
+    let said = place.good(&[
+        "load",
+        "a.json",
+        "--records",
+        "orders=/orders",
+        "--records",
+        "none=/nothing",
+        "--type",
+        "orders.idd=INT64",
+    ]);
+    assert!(said.stderr.contains("has no record at /nothing"), "{}", said.stderr);
+    assert!(said.stderr.contains("there is no column orders.idd"), "{}", said.stderr);
+    assert!(!said.stderr.contains("has no record at /orders"), "{}", said.stderr);
+    place.run(&["load", "bad.xml"]);
+    let again = place.good(&["load", "bad.xml"]);
+    assert!(again.stderr.contains("could not be read then and has not changed"), "{}", again.stderr);
+}
+
 /// The rows of the example documents, checked by eye against the documents.
 #[test]
 fn the_example_documents_land_as_the_rows_written_beside_them() {

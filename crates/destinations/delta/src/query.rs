@@ -115,7 +115,7 @@ impl Warehouse {
     /// Runs a query. Comes back once it is planned; rows are read as the stream is polled.
     ///
     /// Errors: `query_read_only` for anything but one SELECT, EXPLAIN, SHOW or DESCRIBE; `query_invalid`, `unknown_table`
-    /// and `unknown_column` (all of kind usage, with the place in the query where it is known); `table_unreadable`. The
+    /// and `query_unknown_column` (all of kind usage, with the place in the query where it is known); `table_unreadable`. The
     /// stream may end in `query_failed` (a value that cannot be computed), `query_memory` or `table_unreadable`.
     pub fn query<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<QueryResult>> {
         Box::pin(session::run(self, sql))

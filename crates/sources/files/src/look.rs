@@ -8,6 +8,7 @@ use longshore_core::commit::Landing;
 use longshore_core::error::{Error, Kind, Result};
 use longshore_core::event::{Events, Phase, RunEvent};
 use longshore_core::lanes::in_lanes;
+use longshore_core::schema::{Field, TableSchema, Type};
 use longshore_core::source::{Context, Description, Split};
 use longshore_core::store::FileLedger;
 
@@ -101,6 +102,11 @@ impl FilesSource {
             }
             found.tables.insert(table.clone(), schema);
         }
+        if !found.tables.is_empty() {
+            for key in unused_types(&self.config, &found.tables) {
+                self.warn_once(cx, format!("there is no column {key}, of which the type was given"));
+            }
+        }
         Ok(found)
     }
 
@@ -136,6 +142,11 @@ impl FilesSource {
         let digest = first.digest.unwrap_or_default();
         file.look = Some(Looked { digest, keys, written: first.written, tables: tables.clone(), refused: None });
         let shapes = self.look_at_records(cx, file, remembered, progress).await?;
+        if matches!(file.looked()?.written, Written::Json) {
+            for ((_, pointer), _) in self.config.records.iter().zip(&shapes).filter(|(_, shape)| shape.rows() == 0) {
+                cx.events.warn(format!("{} has no record at {pointer}", file.address));
+            }
+        }
         let of_tables = tables.into_iter().zip(shapes).filter(|((_, read), _)| *read).map(|((table, _), shape)| (table, shape));
         Ok(Some(of_tables.collect()))
     }
@@ -383,6 +394,30 @@ fn remembered(lines: Vec<serde_json::Value>) -> Remembered {
         all.attributes.extend(attributes);
     }
     all
+}
+
+/// The columns whose type was given and that no table has.
+fn unused_types(config: &FilesConfig, tables: &BTreeMap<String, TableSchema>) -> Vec<String> {
+    let known = |key: &str| {
+        let key = key.to_lowercase();
+        tables.iter().any(|(table, schema)| {
+            let of_table = key.strip_prefix(&format!("{}.", table.to_lowercase()));
+            has_path(&schema.fields, &key) || of_table.is_some_and(|path| has_path(&schema.fields, path))
+        })
+    };
+    config.types.keys().filter(|key| !known(key)).cloned().collect()
+}
+
+/// Whether there is a column, or a field of a STRUCT, at this path of lower-case names.
+fn has_path(fields: &[Field], path: &str) -> bool {
+    fields.iter().any(|field| {
+        let rest = path.strip_prefix(&field.name.to_lowercase());
+        rest.is_some_and(|rest| match (&field.type_, rest.strip_prefix('.')) {
+            (_, None) => rest.is_empty(),
+            (Type::Struct(children), Some(path)) => has_path(children, path),
+            _ => false,
+        })
+    })
 }
 
 /// Fails with `xml_invalid` if an XML file as a whole is not well formed.

@@ -73,6 +73,13 @@ impl FilesSource {
         }
     }
 
+    /// Warns of something, once.
+    pub(crate) fn warn_once(&self, cx: &Context, text: String) {
+        if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(text.clone()) {
+            cx.events.warn(text);
+        }
+    }
+
     /// Whether a file is standard input that nobody gave a name: it is never taken for known.
     pub(crate) fn is_anonymous(&self, file: &FileSplit) -> bool {
         file.spooled && self.config.name.is_none()
@@ -107,6 +114,10 @@ impl Source for FilesSource {
             if !self.ignore_ledger && !file.spooled {
                 let landings = ledger.landings(&cx.pipeline, &file.address).await?;
                 if let Some(n) = landing::known_unread(&landings, &required, &file.version) {
+                    if landings.iter().any(|landing| landing.n == n && landing.refused) {
+                        let why = "could not be read then and has not changed: it is a dead letter";
+                        cx.events.warn(format!("{}, already seen by commit {n}, {why}", file.address));
+                    }
                     splits.skipped.push((file.address, format!("already landed as commit {n}")));
                     continue;
                 }

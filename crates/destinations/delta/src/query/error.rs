@@ -17,7 +17,7 @@ pub mod codes {
         QUERY_READ_ONLY = "query_read_only": "`query` only reads: one SELECT (also WITH and VALUES), EXPLAIN, SHOW TABLES, SHOW DATASETS, SHOW COLUMNS FROM a table, or DESCRIBE a table. Rows are written by `load`, `run` and `dead-letters replay`.";
         QUERY_INVALID = "query_invalid": "The query cannot be understood: a word is out of place, a function is unknown, or types do not fit each other. The dialect is DataFusion's; backticks quote names as well as double quotes do.";
         UNKNOWN_TABLE = "unknown_table": "The query names a table that the warehouse does not have, or a name that several tables have. `SHOW TABLES` lists them; a table is named `DATASET.TABLE`, and `TABLE` alone is looked for in the dataset `main`, then wherever it is unique.";
-        UNKNOWN_COLUMN = "unknown_column": "The query names a column or a field of a STRUCT that is not there, or a name that several have. `DESCRIBE TABLE_NAME` lists a table's columns.";
+        QUERY_UNKNOWN_COLUMN = "query_unknown_column": "The query names a column or a field of a STRUCT that is not there, or a name that several have. `DESCRIBE TABLE_NAME` lists a table's columns.";
         UNSUPPORTED_ARITHMETIC = "unsupported_arithmetic": "BIGNUMERIC columns compare, sort and group exactly, but are not computed with: a result could need more digits than there are. Cast first: `CAST(x AS DECIMAL(38, 9))` is NUMERIC, `CAST(x AS DOUBLE)` is approximate.";
         QUERY_FAILED = "query_failed": "A value could not be computed: a text that is not of the type it is cast to, a division by zero, a number too large. TRY_CAST gives NULL instead.";
         QUERY_MEMORY = "query_memory": "The query needs more memory than it may take, and what it does cannot spill to disk. Select fewer columns or rows, or give it more memory.";
@@ -102,14 +102,14 @@ fn from_schema(error: &SchemaError, seen: &Seen) -> Error {
                 Some(owner) => format!("there is no column {} in {owner}", field.name),
                 None => format!("there is no column {}", field.name),
             };
-            let error = usage(codes::UNKNOWN_COLUMN, message).hint(known_names("columns", &field.name, &known));
+            let error = usage(codes::QUERY_UNKNOWN_COLUMN, message).hint(known_names("columns", &field.name, &known));
             match seen.place(&field.name) {
                 Some(place) => error.at(place),
                 None => error,
             }
         }
         SchemaError::AmbiguousReference { field } => {
-            let error = usage(codes::UNKNOWN_COLUMN, format!("several tables of the query have a column {}", field.name))
+            let error = usage(codes::QUERY_UNKNOWN_COLUMN, format!("several tables of the query have a column {}", field.name))
                 .hint(format!("say whose it is, as in TABLE.{}", field.name));
             match seen.place(&field.name) {
                 Some(place) => error.at(place),

@@ -33,13 +33,14 @@ impl StructFields {
             [one] => Ok(one),
             [] => {
                 let known: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
-                let error = usage(codes::UNKNOWN_COLUMN, format!("there is no field {name} in {owner}"));
+                let error = usage(codes::QUERY_UNKNOWN_COLUMN, format!("there is no field {name} in {owner}"));
                 Err(self.keep(error.hint(known_names("fields", name, &known))))
             }
             twins => {
                 let twins: Vec<&str> = twins.iter().map(|field| field.name().as_str()).collect();
                 let message = format!("{name} could be {} of {owner}, which differ only by case", twins.join(" or "));
-                Err(self.keep(usage(codes::UNKNOWN_COLUMN, message).hint("get_field(STRUCT, 'NAME') takes the name exactly")))
+                Err(self
+                    .keep(usage(codes::QUERY_UNKNOWN_COLUMN, message).hint("get_field(STRUCT, 'NAME') takes the name exactly")))
             }
         }
     }
@@ -52,7 +53,7 @@ impl StructFields {
             }
             _ => ("no STRUCT", format!("leave out .{wanted}")),
         };
-        self.keep(usage(codes::UNKNOWN_COLUMN, format!("{name} is {is} and has no field {wanted}")).hint(hint))
+        self.keep(usage(codes::QUERY_UNKNOWN_COLUMN, format!("{name} is {is} and has no field {wanted}")).hint(hint))
     }
 
     fn keep(&self, error: Error) -> DataFusionError {

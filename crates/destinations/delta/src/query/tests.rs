@@ -191,7 +191,7 @@ async fn tables_that_spell_a_column_differently_join_on_it() {
         assert_eq!(flat(&warehouse, sql).await, "Ann,10;Bob,20;Ann,30", "{sql}");
     }
     let error = refusal(&warehouse, "select customerid from orders, customers").await;
-    assert_eq!((error.code(), error.kind()), ("unknown_column", Kind::Usage));
+    assert_eq!((error.code(), error.kind()), ("query_unknown_column", Kind::Usage));
     assert!(error.to_string().contains("several tables"), "{error}");
 }
 
@@ -203,7 +203,7 @@ async fn fields_of_structs_match_without_case_too() {
         assert_eq!(flat(&warehouse, &sql).await, "3.35;10", "{sql}");
     }
     let error = refusal(&warehouse, "select shipinfo.frieght from orders").await;
-    assert_eq!(error.code(), "unknown_column");
+    assert_eq!(error.code(), "query_unknown_column");
     assert_eq!(error.to_string(), "there is no field frieght in ShipInfo");
     assert_eq!(error.hint_text(), Some("did you mean Freight? fields: Freight, ShipName"));
     let error = refusal(&warehouse, "select tags.x from orders").await;
@@ -215,7 +215,7 @@ async fn fields_of_structs_match_without_case_too() {
 async fn an_unknown_column_names_the_near_ones_and_its_place() {
     let (_dir, warehouse) = shop();
     let error = refusal(&warehouse, "select orderid,\n  ordredate from orders").await;
-    assert_eq!((error.code(), error.kind()), ("unknown_column", Kind::Usage));
+    assert_eq!((error.code(), error.kind()), ("query_unknown_column", Kind::Usage));
     assert_eq!(error.to_string(), "query:2:3: there is no column ordredate");
     let hint = error.hint_text().expect("a hint");
     assert_eq!(hint, "did you mean OrderDate? columns: OrderID, OrderDate, CustomerID, ShipInfo, Tags");

@@ -95,7 +95,7 @@ impl Parser<'_> {
             } else {
                 (error::ROW_TOO_SHORT.name, "with --csv-jagged fill the missing ones are NULL")
             };
-            let reason = format!("the row has {found} values, and there are {wanted} columns; {hint}");
+            let reason = format!("the row has {} for {}; {hint}", many(found, "value"), many(wanted, "column"));
             out.rejects.push(self.reject((start, end), line, code, reason));
             return;
         }
@@ -157,4 +157,8 @@ impl Parser<'_> {
             index: line - 1,
         }
     }
+}
+
+fn many(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

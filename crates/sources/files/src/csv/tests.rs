@@ -119,7 +119,7 @@ fn short_rows_are_dead_letters_unless_filled_and_long_rows_always() {
     let got = read(text);
     assert_eq!(codes(&got), [("row_too_short", 3), ("row_too_long", 4)]);
     assert_eq!((got.rejects[0][0].payload.as_slice(), got.rejects[0][1].payload.as_slice()), (&b"4,5"[..], &b"6,7,8,9"[..]));
-    assert!(got.rejects[0][0].reason.contains("2 values, and there are 3 columns"));
+    assert!(got.rejects[0][0].reason.contains("2 values for 3 columns"));
     let fill = CsvConfig { jagged: Jagged::Fill, ..CsvConfig::default() };
     let got = read_with(text.as_bytes(), &fill);
     assert_eq!(shown(&got), "a:INT64 b:INT64 c:INT64 = 1|2|3 / 4|5|NULL");
