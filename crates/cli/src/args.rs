@@ -180,6 +180,9 @@ pub struct RunArgs {
     /// Which pipeline.
     #[command(flatten)]
     pub pipeline: PipelineArgs,
+    /// Read everything again, whatever landed before, and replace the tables in the same commit.
+    #[arg(long, env = "LONGSHORE_FULL_REFRESH", value_parser = FalseyValueParser::new(), hide_env = true)]
+    pub full_refresh: bool,
     /// How it runs.
     #[command(flatten)]
     pub limits: Limits,

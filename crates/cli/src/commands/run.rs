@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use longshore_core::commit::WriteDisposition;
 use longshore_core::error::{Error, Kind, Result, code};
 
 use super::{limit, open_store, surroundings};
@@ -18,6 +19,9 @@ use crate::summary::{self, Landed};
 pub async fn run(console: &Console, store: &Path, args: &RunArgs) -> Result<u8> {
     let mut file = read(&args.pipeline)?;
     limit(&mut file.pipeline, &args.limits);
+    if args.full_refresh {
+        file.pipeline.disposition = WriteDisposition::Truncate;
+    }
     if file.scheduled {
         console.note("the pipeline has a schedule; `run` runs it now, once");
     }

@@ -284,6 +284,31 @@ fn a_refused_file_killed_while_it_is_moved_away_is_there_once() {
     }
 }
 
+/// A limit on the size of files stands for a full disk: it needs no rights, and holds for data, log and books alike.
+#[test]
+fn a_disk_that_is_full_is_a_clear_error_and_loses_nothing() {
+    let scene = Scene::new(Format::Json);
+    let mut failed = 0;
+    for kilobytes in [1, 4, 16, 64, 256, 1024] {
+        let load = scene.load_command(&[]);
+        let mut limited = Command::new("sh");
+        // A signal that is ignored turns into an error of the write.
+        limited.args(["-c", &format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", kilobytes * 2), "sh"]);
+        limited.arg(load.get_program()).args(load.get_args()).current_dir(scene.folder.path()).stdin(Stdio::null());
+        let output = limited.output().expect("a shell");
+        let text = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            failed += 1;
+            assert!(matches!(output.status.code(), Some(5 | 7)), "{kilobytes} KiB: {:?}\n{text}", output.status);
+            assert!(text.contains("error: ") && !text.contains("panicked"), "{kilobytes} KiB: {text}");
+        }
+    }
+    assert!(failed > 0, "no limit was ever met");
+    assert_done(&scene.load(&[]), "with room again");
+    scene.check(FILES, "after a full disk");
+    scene.no_strays("after a full disk");
+}
+
 #[test]
 fn two_runs_at_once_land_each_file_once() {
     let scene = Scene::new(Format::Json);

@@ -36,6 +36,19 @@ fn a_pipeline_runs_once_and_again_for_what_is_new() {
 }
 
 #[test]
+fn a_full_refresh_reads_everything_again_and_replaces() {
+    let place = place();
+    place.good(&["run", "tides.yaml"]);
+    place.write("inbox/1.csv", "station,level\nwest,7\neast,8\n");
+    place.write("inbox/2.csv", "station,level\nsouth,120\n");
+    place.good(&["run", "tides.yaml", "--full-refresh"]);
+    let stations = place.rows("select station from harbour.tides order by station");
+    assert_eq!(stations, [json!({"station": "east"}), json!({"station": "south"}), json!({"station": "west"})]);
+    place.good(&["run", "tides.yaml"]);
+    assert_eq!(place.rows("select count(*) as n from harbour.tides"), [json!({"n": 3})], "and nothing is loaded twice");
+}
+
+#[test]
 fn parameters_and_the_run_time_are_variables() {
     let place = place();
     place.write("dated.yaml", &PIPELINE.replace("${INBOX:-inbox}/*.csv", "${where}/${run_date}.csv"));

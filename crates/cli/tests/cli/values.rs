@@ -1,7 +1,5 @@
 //! Any value, written as JSON, CSV and XML, comes back equal from the table, for every type.
 
-use std::fmt::Write as _;
-
 use chrono::{DateTime, Datelike as _, TimeDelta, Timelike as _};
 use serde_json::{Value, json};
 
@@ -9,7 +7,7 @@ use crate::place::Place;
 
 const ROWS: usize = 300;
 
-/// Every type that a column has, but for STRUCT, which holds them all.
+/// Every type that a column has, but for STRUCT.
 const TYPES: [&str; 14] = [
     "STRING",
     "BYTES",
@@ -152,49 +150,92 @@ fn without_nulls(value: &Value) -> Value {
     }
 }
 
+/// Records with a value of each type: as columns, and again as the fields of a STRUCT beside an ARRAY of INT64.
+struct Records {
+    names: Vec<String>,
+    rows: Vec<Vec<Value>>,
+}
+
+impl Records {
+    fn new(mut dice: Dice) -> Self {
+        let value = |dice: &mut Dice, type_: &str| if dice.below(8) == 0 { Value::Null } else { dice.value(type_) };
+        let rows = (0..ROWS).map(|_| TYPES.iter().map(|type_| value(&mut dice, type_)).collect()).collect();
+        Self { names: TYPES.iter().map(|type_| format!("v_{}", type_.to_lowercase())).collect(), rows }
+    }
+
+    fn schema(&self, nested: bool) -> Value {
+        let field = |(name, type_): (&String, &&str)| json!({"name": name, "type": type_});
+        let fields: Vec<Value> = self.names.iter().zip(&TYPES).map(field).collect();
+        let mut all = vec![json!({"name": "id", "type": "INT64"})];
+        all.extend(fields.clone());
+        if nested {
+            all.push(json!({"name": "inner", "type": "RECORD", "fields": fields}));
+            all.push(json!({"name": "many", "type": "INT64", "mode": "REPEATED"}));
+        }
+        Value::Array(all)
+    }
+
+    fn json(&self) -> String {
+        let object = |row: &[Value]| self.names.iter().cloned().zip(row.iter().cloned()).collect::<serde_json::Map<_, _>>();
+        let line = |(id, row): (usize, &Vec<Value>)| {
+            let mut whole = object(row);
+            whole.extend([("id".into(), json!(id)), ("inner".into(), object(row).into()), ("many".into(), json!([id, 7, -1]))]);
+            format!("{}\n", Value::Object(whole))
+        };
+        self.rows.iter().enumerate().map(line).collect()
+    }
+
+    fn csv(&self) -> String {
+        let line = |(id, row): (usize, &Vec<Value>)| format!("{id},{}\n", row.iter().map(csv).collect::<Vec<_>>().join(","));
+        let lines: String = self.rows.iter().enumerate().map(line).collect();
+        format!("id,{}\n{lines}", self.names.join(","))
+    }
+
+    fn xml(&self) -> String {
+        let record = |(id, row): (usize, &Vec<Value>)| {
+            let fields: String = self.names.iter().zip(row).map(|(name, value)| xml(name, value)).collect();
+            let many = format!("<many>{id}</many><many>7</many><many>-1</many>");
+            format!("<i><id>{id}</id>{fields}<inner>{fields}</inner>{many}</i>")
+        };
+        format!("<r>{}</r>", self.rows.iter().enumerate().map(record).collect::<String>())
+    }
+
+    /// Compares a row of a query, or a STRUCT in it, with what was written. `exact` is its FLOAT64 as text: the reader of JSON in this
+    /// test rounds numbers.
+    fn check(&self, what: &str, found: &Value, exact: &Value, wanted: &[Value]) {
+        for ((name, type_), wanted) in self.names.iter().zip(TYPES).zip(wanted) {
+            let got = &found[name];
+            let same = match type_ {
+                "INT64" => plain(got) == plain(wanted),
+                "FLOAT64" => {
+                    let exact = exact.as_str().map(|text| text.parse::<f64>().expect("a number").to_bits());
+                    exact == wanted.as_f64().map(f64::to_bits)
+                }
+                "JSON" => without_nulls(&parsed(got)) == without_nulls(wanted),
+                _ => got == wanted,
+            };
+            assert!(same, "{what}, {type_}: {wanted} came back as {got}");
+        }
+    }
+}
+
 #[test]
 fn every_type_comes_back_from_the_table_as_it_was_written() {
-    let mut dice = Dice(0x5eed_1234_9876_4321);
-    let rows: Vec<Vec<Value>> = (0..ROWS)
-        .map(|_| TYPES.iter().map(|type_| if dice.below(8) == 0 { Value::Null } else { dice.value(type_) }).collect())
-        .collect();
-    let names: Vec<String> = TYPES.iter().map(|type_| format!("v_{}", type_.to_lowercase())).collect();
-    let field = |(name, type_): (&String, &&str)| json!({"name": name, "type": type_});
-    let mut fields = vec![json!({"name": "id", "type": "INT64"})];
-    fields.extend(names.iter().zip(&TYPES).map(field));
-    let (mut lines, mut table, mut document) = (String::new(), format!("id,{}\n", names.join(",")), String::from("<r>"));
-    for (id, row) in rows.iter().enumerate() {
-        let mut object = serde_json::Map::new();
-        object.insert("id".into(), json!(id));
-        object.extend(names.iter().cloned().zip(row.iter().cloned()));
-        writeln!(lines, "{}", Value::Object(object)).expect("text");
-        writeln!(table, "{id},{}", row.iter().map(csv).collect::<Vec<_>>().join(",")).expect("text");
-        let elements: String = names.iter().zip(row).map(|(name, value)| xml(name, value)).collect();
-        write!(document, "<i><id>{id}</id>{elements}</i>").expect("text");
-    }
-    let place = Place::with(&[("v.json", &lines), ("v.csv", &table), ("v.xml", &format!("{document}</r>"))]);
-    place.write("schema.json", &Value::Array(fields).to_string());
-    for file in ["v.json", "v.csv", "v.xml"] {
-        let name = file.replace('.', "_");
-        let said = place.good(&["load", file, "--table", &name, "--schema", "schema.json"]);
+    let records = Records::new(Dice(0x5eed_1234_9876_4321));
+    for (file, text, nested) in
+        [("v.json", records.json(), true), ("v.csv", records.csv(), false), ("v.xml", records.xml(), true)]
+    {
+        let place = Place::with(&[(file, &text), ("schema.json", &records.schema(nested).to_string())]);
+        let said = place.good(&["load", file, "--table", "t", "--schema", "schema.json"]);
         assert!(!said.stderr.contains("not fit"), "{file}: {}", said.stderr);
-        // The reader of JSON in this test rounds numbers; of texts it does not.
-        let found = place.rows(&format!("select *, cast(v_float64 as varchar) as exact from {name} order by id"));
+        let inner = if nested { ", cast(inner['v_float64'] as varchar) as inner_exact" } else { "" };
+        let found = place.rows(&format!("select *, cast(v_float64 as varchar) as exact{inner} from t order by id"));
         assert_eq!(found.len(), ROWS, "{file}");
-        for (row, found) in rows.iter().zip(&found) {
-            for ((name, type_), wanted) in names.iter().zip(TYPES).zip(row) {
-                let got = &found[name];
-                let same = match type_ {
-                    // Numbers that JSON readers might round are texts.
-                    "INT64" => plain(got) == plain(wanted),
-                    "FLOAT64" => {
-                        let exact = found["exact"].as_str().map(|text| text.parse::<f64>().expect("a number").to_bits());
-                        exact == wanted.as_f64().map(f64::to_bits)
-                    }
-                    "JSON" => without_nulls(&parsed(got)) == without_nulls(wanted),
-                    _ => got == wanted,
-                };
-                assert!(same, "{file}, {type_} in row {}: {wanted} came back as {got}", found["id"]);
+        for (id, (wanted, found)) in records.rows.iter().zip(&found).enumerate() {
+            records.check(&format!("{file}, row {id}"), found, &found["exact"], wanted);
+            if nested {
+                records.check(&format!("{file}, row {id}, STRUCT"), &found["inner"], &found["inner_exact"], wanted);
+                assert_eq!(found["many"], json!([id, 7, -1]), "{file}, row {id}");
             }
         }
     }
