@@ -8,8 +8,9 @@ use longshore_core::error::{Place, Result};
 use serde_json::{Value, json};
 
 use super::entities::Entities;
+use super::markup::local;
 use super::parse::{Parser, Wrong};
-use super::scan::{Events, Scanner, local};
+use super::scan::{Events, Scanner};
 use super::structure::invalid;
 use super::tree::steps;
 use crate::cut::{Cutter, Feed, Format, Input, Limits, Piece, RawChunk, Spill, Walk};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use memchr::{memchr, memmem};
 
-use super::scan::{is_blank, is_name, name_end};
+use super::markup::{is_blank, is_name, name_end};
 use crate::error::{XML_ENTITY_LIMIT, XML_ENTITY_UNKNOWN, XML_EXTERNAL_ENTITY};
 
 /// How deep entities may refer to one another.

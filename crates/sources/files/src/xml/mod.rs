@@ -4,6 +4,7 @@ pub mod cut;
 pub mod entities;
 pub mod fuzz;
 
+mod markup;
 mod names;
 pub mod parse;
 pub mod scan;

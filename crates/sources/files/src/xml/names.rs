@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
 
-use super::scan::local;
+use super::markup::local;
 use super::words::same;
 use crate::tape::{Span, Tape};
 

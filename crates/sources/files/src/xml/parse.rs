@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use memchr::{memchr, memchr2, memchr3, memmem};
 
 use super::entities::{Entities, split_reference};
+use super::markup::{is_blank, is_instruction, is_name, name_end, shown};
 use super::names::{Id, Names, RECORD, TEXT};
-use super::scan::{is_blank, is_instruction, is_name, name_end, shown};
 use super::words::{find_tag, first_dark, same};
 use crate::error::{XML_ENTITY_UNKNOWN, XML_RECORD_INVALID, XML_TOO_DEEP};
 use crate::tape::{Tape, Token};

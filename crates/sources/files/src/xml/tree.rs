@@ -6,7 +6,8 @@ use hashbrown::HashTable;
 use longshore_core::names::{Unique, table_name};
 
 use super::entities::Entities;
-use super::scan::{Events, local};
+use super::markup::local;
+use super::scan::Events;
 use super::structure::{Known, RecordPath, Structure};
 
 /// The most paths that are kept; documents have dozens.
