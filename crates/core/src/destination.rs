@@ -59,8 +59,8 @@ pub enum Mode {
     Apply,
 }
 
-/// What `prepare` did, or would do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What `prepare` did, or would do. Without columns it is the answer for a table that is not there and was not made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The table's columns afterwards: what rows are to be decoded into. A column that exists keeps its type, whatever the
     /// records have.
@@ -114,7 +114,8 @@ pub trait Destination: Send + Sync {
     /// The marks of these tables. A table that does not exist comes back as [`TableMark::default`].
     async fn open(&self, application: &Application, tables: &[String]) -> Result<BTreeMap<String, TableMark>>;
 
-    /// Makes the table ready for rows: creates it, adds columns. Repeating it changes nothing.
+    /// Makes the table ready for rows: creates it, adds columns. Repeating it changes nothing. If no columns are wanted, a table that is
+    /// there stays as it is and one that is not is not made.
     async fn prepare(&self, change: &SchemaChange, mode: Mode) -> Result<Plan>;
 
     /// Keeps rows where they are durable and not visible. With `Truncate`, a committable comes back even without rows.

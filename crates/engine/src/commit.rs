@@ -111,7 +111,10 @@ impl Session {
                     partition_by: self.pipeline.partition_by(table),
                 })
                 .await?;
-            targets.insert(table.clone(), Target { schema: plan.schema, contract });
+            // No columns: a table that is to be emptied and is not there.
+            if !plan.schema.fields.is_empty() {
+                targets.insert(table.clone(), Target { schema: plan.schema, contract });
+            }
         }
         Ok(targets)
     }

@@ -66,6 +66,9 @@ pub async fn plan(
             partition_by: pipeline.partition_by(&table),
         };
         let plan = destination.prepare(&change, Mode::DryRun).await?;
+        if plan.schema.fields.is_empty() {
+            continue;
+        }
         tables.push(TablePlan { table, found: wanted, plan });
     }
     let refused = described.refused.into_iter().map(|(split, reject)| (split.name, reject.reason)).collect();

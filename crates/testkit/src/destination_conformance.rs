@@ -69,6 +69,7 @@ const CHECKS: &[(&str, Check)] = checks![
     a_stream_that_fails_is_not_staged,
     a_dry_run_changes_nothing,
     preparing_twice_is_preparing_once,
+    no_columns_make_no_table_and_leave_one_as_it_is,
     a_lost_answer_of_prepare_is_settled,
     columns_are_added_only_if_the_contract_says_so,
     a_column_that_exists_keeps_its_type_and_case,

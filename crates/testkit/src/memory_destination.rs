@@ -205,7 +205,7 @@ impl Data {
         let name = &change.table;
         let Some(table) = self.tables.get(name) else {
             if change.wanted.fields.is_empty() {
-                return Err(refused(format!("table {name} cannot be created: the records have no columns")));
+                return Ok(Plan::default());
             }
             let changes = vec![format!("create table {name} ({} columns)", change.wanted.fields.len())];
             return Ok(Plan { schema: change.wanted.clone(), existed: false, changes });
@@ -305,7 +305,7 @@ impl Destination for MemoryDestination {
         let plan = {
             let mut data = self.data();
             let plan = data.plan(change)?;
-            if mode == Mode::Apply {
+            if mode == Mode::Apply && !plan.schema.fields.is_empty() {
                 data.born += 1;
                 let (id, schema) = (data.born, plan.schema.clone());
                 let new = Table {

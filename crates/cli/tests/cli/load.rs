@@ -96,6 +96,23 @@ fn settings_that_match_nothing_and_files_that_stay_unread_are_told() {
     assert!(again.stderr.contains("could not be read then and has not changed"), "{}", again.stderr);
 }
 
+#[test]
+fn an_empty_file_that_replaces_a_table_empties_it() {
+    let place = Place::with(&[("a.csv", "id\n1\n2\n")]);
+    place.good(&["load", "a.csv"]);
+    place.good(&["load", "a.csv", "--to", "warehouse/other", "--write", "truncate"]);
+    place.write("a.csv", "");
+    place.good(&["load", "a.csv"]);
+    assert_eq!(place.rows("select count(*) as n from main.a"), [json!({"n": 2})], "appending nothing changes nothing");
+    place.good(&["load", "a.csv", "--write", "truncate"]);
+    assert_eq!(place.rows("select count(*) as n from main.a"), [json!({"n": 0})]);
+    place.write("a.csv", "id\n");
+    place.good(&["load", "a.csv", "--to", "warehouse/other", "--write", "truncate"]);
+    assert_eq!(place.rows("select count(*) as n from other.a"), [json!({"n": 0})], "a header alone is no row either");
+    place.good(&["load", "a.csv", "--to", "warehouse/new", "--write", "truncate"]);
+    assert!(!place.has("warehouse/new/a"), "no table is made of nothing");
+}
+
 /// The rows of the example documents, checked by eye against the documents.
 #[test]
 fn the_example_documents_land_as_the_rows_written_beside_them() {

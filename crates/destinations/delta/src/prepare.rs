@@ -52,6 +52,9 @@ pub(crate) fn prepare(
 
 fn create(change: &SchemaChange) -> Result<Proposal> {
     let table = &change.table;
+    if change.wanted.fields.is_empty() {
+        return Ok(Proposal { plan: Plan::default(), entry: None });
+    }
     let (schema, partition_columns) = new_schema(table, &change.wanted, change.partition_by.as_deref())?;
     let protocol = plain_protocol();
     let raised = Columns::has_timestamp_ntz(&schema).then(|| with_timestamp_ntz(&protocol)).flatten();

@@ -159,11 +159,8 @@ fn add_missing(fields: &mut Vec<Value>, wanted: &[Field], path: &str, changes: &
 
 /// The schema and the partition columns of a new table.
 ///
-/// Errors: `table_without_columns`, `delta_name`, `delta_partition`.
+/// Errors: `delta_name`, `delta_partition`.
 pub(crate) fn new_schema(table: &str, wanted: &TableSchema, partition_by: Option<&str>) -> Result<(Value, Vec<String>)> {
-    if wanted.fields.is_empty() {
-        return Err(config(codes::NO_COLUMNS, format!("table {table} cannot be created: the records have no columns")));
-    }
     let mut fields = wanted.fields.iter().map(field_to_delta).collect::<Result<Vec<_>>>()?;
     let mut partition_columns = Vec::new();
     if let Some(name) = partition_by {

@@ -98,7 +98,10 @@ impl FilesSource {
                     cx.events
                         .warn(format!("the {} records of {table} have no value at all: there is nothing to land", shape.rows()));
                 }
-                continue;
+                // What replaces a table with nothing empties it.
+                if !self.ignore_ledger {
+                    continue;
+                }
             }
             found.tables.insert(table.clone(), schema);
         }
@@ -215,7 +218,7 @@ impl FilesSource {
         loop {
             let look = file.looked()?.clone();
             let (shapes, digest, clashes) = match &look.written {
-                Written::Blank => return Ok(Vec::new()),
+                Written::Blank => return Ok(look.tables.iter().map(|_| Shape::new()).collect()),
                 Written::Xml { paths, .. } if paths.is_empty() => return Ok(Vec::new()),
                 Written::Xml { paths, entities, clashes } => {
                     let format = XmlFormat::new(&file.address, look.tables.len(), paths.clone(), entities.clone(), clashes);
@@ -469,13 +472,10 @@ fn first_of_xml(config: &FilesConfig, file: &FileSplit, structure: Structure, ea
 fn first_of_others(config: &FilesConfig, file: &FileSplit, format: Option<FormatName>, digest: Option<String>) -> Result<First> {
     let mut file = file.clone();
     let table = config.table.clone().unwrap_or_else(|| file.table.clone());
-    let mut tables = if config.records.is_empty() { vec![table] } else { config.records.keys().cloned().collect() };
+    let tables = if config.records.is_empty() { vec![table] } else { config.records.keys().cloned().collect() };
     file.look = None;
     let (written, note) = match format {
-        None => {
-            tables = Vec::new();
-            (Written::Blank, format!("{} is empty", file.address))
-        }
+        None => (Written::Blank, format!("{} is empty", file.address)),
         Some(FormatName::Json) => (Written::Json, file.json(config)?.note().to_owned()),
         Some(_) if !config.records.is_empty() => {
             let what = format!("{} is not XML or JSON, so `records` cannot say where its records are", file.address);

@@ -150,6 +150,17 @@ pub async fn preparing_twice_is_preparing_once(bench: Bench) {
     assert_eq!(second, Plan { schema: columns(), existed: true, changes: Vec::new() });
 }
 
+pub async fn no_columns_make_no_table_and_leave_one_as_it_is(bench: Bench) {
+    let nothing = change(Contract::Evolve, Append, TableSchema::default());
+    for mode in [Mode::DryRun, Mode::Apply] {
+        let plan = bench.subject.worker().prepare(&nothing, mode).await.expect("an answer");
+        assert_eq!(plan, Plan::default());
+    }
+    assert!(!bench.prepare().await.existed, "it was not made");
+    let plan = bench.subject.worker().prepare(&nothing, Mode::Apply).await.expect("an answer");
+    assert_eq!(plan, Plan { schema: columns(), existed: true, changes: Vec::new() });
+}
+
 pub async fn a_lost_answer_of_prepare_is_settled(bench: Bench) {
     let create = change(Contract::Evolve, Append, columns());
     bench.subject.arm(Fault::PrepareAnswerLost);
