@@ -180,7 +180,7 @@ pub struct Draft {
     pub counts: Counts,
     /// The file ledger's new lines, written by `complete`.
     pub landings: Vec<Landing>,
-    /// The dead letters it brings.
+    /// The dead letters it brings besides those that its attempts keep: the rows that its amendments took out.
     pub dead_letters: Vec<DeadLetterKey>,
     /// The dead letters that it replays.
     pub replayed: Vec<String>,

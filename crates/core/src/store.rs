@@ -88,6 +88,11 @@ pub trait Attempts: Send + Sync {
     /// Registers a new attempt of this pipeline, alive. Fails with `lease_lost` if the epoch is not current.
     async fn begin_attempt(&self, pipeline: &str, epoch: i64) -> Result<AttemptId>;
 
+    /// Keeps lines for the index of dead letters with a living attempt, in this order: they become open when the commit that takes the
+    /// attempt is complete, and are forgotten when it is swept. A line whose id the attempt has already is not kept twice, so that the
+    /// call may be repeated. They do not go through the journal's entry, because there may be as many as there are records.
+    async fn keep_letters(&self, attempt: &AttemptId, letters: &[DeadLetterKey]) -> Result<()>;
+
     /// Marks every attempt of this pipeline dead that is not journalled and began under an older epoch than `epoch`, and these
     /// `given_up` ones; returns all dead ones that were not swept yet.
     async fn doom_attempts(&self, pipeline: &str, epoch: i64, given_up: &[AttemptId]) -> Result<Vec<AttemptId>>;

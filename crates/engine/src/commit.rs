@@ -144,7 +144,7 @@ impl Session {
             committables: staged.committables,
             schemas,
             counts: staged.counts,
-            dead_letters: staged.dead_letters,
+            dead_letters: Vec::new(),
         })
     }
 

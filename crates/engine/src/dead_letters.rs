@@ -49,7 +49,9 @@ pub(crate) struct Letters {
     pub(crate) attempt: AttemptId,
     pub(crate) pipeline: String,
     pub(crate) run: String,
-    /// Their index lines so far.
+    /// How many there are so far.
+    pub(crate) count: u64,
+    /// Lines for the index that the store has not been given yet.
     pub(crate) keys: Vec<DeadLetterKey>,
 }
 
@@ -59,7 +61,8 @@ impl Letters {
         let mut payloads = Vec::with_capacity(rejects.len());
         let first = self.keys.len();
         for reject in &rejects {
-            let id = format!("{}-{:06}", &self.token[..12.min(self.token.len())], self.keys.len() + 1);
+            self.count += 1;
+            let id = format!("{}-{:06}", &self.token[..12.min(self.token.len())], self.count);
             payloads.push(keep(destination, &self.attempt, &id, &reject.payload).await?);
             self.keys.push(DeadLetterKey {
                 id,

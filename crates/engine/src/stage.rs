@@ -7,12 +7,13 @@ use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use longshore_core::Result;
 use longshore_core::batch::{Batch, Chunk, Item, Reject, Rows};
 use longshore_core::budget::Permit;
-use longshore_core::commit::{AttemptId, Committable, Counts, DEAD_LETTERS, DeadLetterKey, WriteDisposition};
+use longshore_core::commit::{AttemptId, Committable, Counts, DEAD_LETTERS, WriteDisposition};
 use longshore_core::destination::Destination;
 use longshore_core::error::{Error, Kind, code};
 use longshore_core::event::{Phase, RunEvent};
 use longshore_core::lanes::in_lanes;
 use longshore_core::position::Covers;
+use longshore_core::retry::Policy;
 use longshore_core::source::{Source, Split, Target};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -23,6 +24,8 @@ use crate::run::Session;
 
 /// Rejects that are told one by one; later ones are only counted.
 const TOLD: u64 = 5;
+/// Lines for the index of dead letters that the store is given together.
+const LETTERS: usize = 4096;
 /// Batches that wait for a table's encoder.
 const WAITING: usize = 2;
 /// Splits that are opened ahead of the one being decoded, so that many small files keep every lane busy.
@@ -37,7 +40,6 @@ pub(crate) struct Staged {
     pub(crate) rows: BTreeMap<(String, String), u64>,
     /// Rejects by split.
     pub(crate) rejects: BTreeMap<String, u64>,
-    pub(crate) dead_letters: Vec<DeadLetterKey>,
 }
 
 /// A chunk after its lane.
@@ -99,6 +101,7 @@ impl<'a> Staging<'a> {
             attempt: attempt.clone(),
             pipeline: session.pipeline.name.clone(),
             run: session.cx.run.clone(),
+            count: 0,
             keys: Vec::new(),
         };
         let mut counts = Counts::default();
@@ -131,6 +134,7 @@ impl<'a> Staging<'a> {
             drop(part.permit);
             self.session.progress(&self.counts, Phase::Load);
         }
+        self.keep_letters().await?;
         Ok(covers)
     }
 
@@ -160,6 +164,9 @@ impl<'a> Staging<'a> {
         *self.rejects.entry(split.to_owned()).or_default() += number;
         self.session.check_max(self.counts.rejects)?;
         let rows = self.letters.rows(self.session.destination.as_ref(), rejects).await?;
+        if self.letters.keys.len() >= LETTERS {
+            self.keep_letters().await?;
+        }
         if !self.stagers.contains_key(DEAD_LETTERS) {
             self.session.prepare_dead_letters().await?;
             let target = Target { schema: dead_letters::SCHEMA.clone(), contract: Default::default() };
@@ -167,6 +174,13 @@ impl<'a> Staging<'a> {
             self.stagers.insert(DEAD_LETTERS.to_owned(), stager);
         }
         send(&self.stagers[DEAD_LETTERS], Rows::Plain(rows)).await
+    }
+
+    /// Gives the store the index lines that wait.
+    async fn keep_letters(&mut self) -> Result<()> {
+        let (store, attempt) = (&self.session.store, &self.letters.attempt);
+        let keys = std::mem::take(&mut self.letters.keys);
+        Policy::default().run(&self.session.cx.stop, || store.keep_letters(attempt, &keys)).await
     }
 
     /// Waits for every stager. If `whole` is false they are told to give up.
@@ -188,14 +202,7 @@ impl<'a> Staging<'a> {
         }
         match failed {
             Some(error) => Err(error),
-            None => Ok(Staged {
-                committables,
-                covers: Vec::new(),
-                counts: self.counts,
-                rows: self.rows,
-                rejects: self.rejects,
-                dead_letters: self.letters.keys,
-            }),
+            None => Ok(Staged { committables, covers: Vec::new(), counts: self.counts, rows: self.rows, rejects: self.rejects }),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 use longshore_core::Result;
-use longshore_core::commit::{AttemptId, CommitNumber, Entry, Landing, Receipt};
+use longshore_core::commit::{AttemptId, CommitNumber, DeadLetterKey, Entry, Landing, Receipt};
 use longshore_core::error::{Error, Kind, Retry, code};
 use longshore_core::event::RunEvent;
 use longshore_core::position::Checkpoint;
@@ -68,6 +68,7 @@ struct Attempt {
     epoch: i64,
     dead: bool,
     n: Option<CommitNumber>,
+    letters: Vec<DeadLetterKey>,
 }
 
 struct Letter {
@@ -90,7 +91,7 @@ impl MemoryStore {
         Self { id: uuid::Uuid::new_v4().to_string().into(), state: Arc::default(), lost: Arc::default() }
     }
 
-    /// Loses the answer of the next call of this name (`journal`, `complete`, `acknowledged`, `begin_attempt`, `swept`) on any handle:
+    /// Loses the answer of the next call of this name (`journal`, `complete`, `acknowledged`, `begin_attempt`, `keep_letters`, `swept`) on any handle:
     /// it is carried out, and the caller is told that nobody knows.
     pub fn lose_answer(&self, call: &'static str) {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner).push(call);

@@ -72,6 +72,7 @@ checks! {
         a_freed_lease_can_be_taken_at_once;
     books:
         a_dead_letter_is_replayed_once,
+        letters_kept_with_an_attempt_share_its_fate,
         dead_letters_are_filtered_and_dropped_once,
         later_landings_replace_earlier_ones,
         record_paths_come_newest_first,

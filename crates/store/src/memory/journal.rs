@@ -148,8 +148,20 @@ impl Attempts for MemoryStore {
         let mut state = self.state();
         let held = state.with_lease(pipeline, epoch)?;
         let id = AttemptId(uuid::Uuid::now_v7().simple().to_string());
-        held.attempts.insert(id.clone(), Attempt { epoch, dead: false, n: None });
+        held.attempts.insert(id.clone(), Attempt { epoch, dead: false, n: None, letters: Vec::new() });
         self.answer("begin_attempt", id)
+    }
+
+    async fn keep_letters(&self, attempt: &AttemptId, letters: &[DeadLetterKey]) -> Result<()> {
+        for pipeline in self.state().pipelines.values_mut() {
+            let Some(attempt) = pipeline.attempts.get_mut(attempt).filter(|attempt| !attempt.dead) else { continue };
+            for letter in letters {
+                if !attempt.letters.iter().any(|kept| kept.id == letter.id) {
+                    attempt.letters.push(letter.clone());
+                }
+            }
+        }
+        self.answer("keep_letters", ())
     }
 
     async fn doom_attempts(&self, pipeline: &str, epoch: i64, given_up: &[AttemptId]) -> Result<Vec<AttemptId>> {
@@ -235,7 +247,13 @@ impl State {
                 return Err(error::receipt_missing(pipeline, n, &table));
             }
         }
-        let draft = entry.draft.clone();
+        let mut draft = entry.draft.clone();
+        let mut letters = Vec::new();
+        for attempt in &draft.attempts {
+            letters
+                .extend(known.attempts.get_mut(attempt).map(|attempt| std::mem::take(&mut attempt.letters)).unwrap_or_default());
+        }
+        draft.dead_letters.splice(0..0, letters);
         for receipt in completion.receipts.iter().filter(|receipt| receipt.parked.is_none()) {
             let published = known.published.entry(receipt.table.clone()).or_insert(n);
             *published = n.max(*published);

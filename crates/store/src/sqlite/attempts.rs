@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use longshore_core::Result;
-use longshore_core::commit::AttemptId;
+use longshore_core::commit::{AttemptId, DeadLetterKey};
 use longshore_core::store::Attempts;
 use sqlx::SqliteConnection;
 
@@ -19,6 +19,15 @@ impl Attempts for SqliteStore {
         let mut write = self.database.begin().await?;
         let result = begin(&mut write, pipeline, epoch).await;
         write.finish("registering an attempt in", result).await
+    }
+
+    async fn keep_letters(&self, attempt: &AttemptId, letters: &[DeadLetterKey]) -> Result<()> {
+        if letters.is_empty() {
+            return Ok(());
+        }
+        let mut write = self.database.begin().await?;
+        let result = keep_letters(&mut write, attempt, letters).await;
+        write.finish("keeping dead letters in", result).await
     }
 
     async fn doom_attempts(&self, pipeline: &str, epoch: i64, given_up: &[AttemptId]) -> Result<Vec<AttemptId>> {
@@ -49,6 +58,18 @@ async fn begin(connection: &mut SqliteConnection, pipeline: &str, epoch: i64) ->
     Ok(AttemptId(attempt))
 }
 
+async fn keep_letters(connection: &mut SqliteConnection, attempt: &AttemptId, letters: &[DeadLetterKey]) -> Result<(), Failure> {
+    const SQL: &str = "INSERT INTO attempt_letters (attempt, id, code, letter)
+        SELECT a.id, value ->> 0, value ->> 1, value ->> 2 FROM json_each(?) JOIN attempts a ON a.id = ? AND a.dead = 0
+        WHERE true ORDER BY key ON CONFLICT (attempt, id) DO NOTHING";
+    let mut rows = Vec::with_capacity(letters.len());
+    for key in letters {
+        rows.push((&key.id, &key.code, serde_json::to_string(key)?));
+    }
+    sqlx::query(SQL).bind(list(&rows)?).bind(&attempt.0).execute(connection).await?;
+    Ok(())
+}
+
 async fn doom(
     connection: &mut SqliteConnection,
     pipeline: &str,
@@ -71,9 +92,12 @@ async fn doom(
 
 /// Files that are gone cannot be journalled, so an attempt without a row is as dead as a doomed one.
 async fn swept(connection: &mut SqliteConnection, attempts: &[AttemptId]) -> Result<(), Failure> {
+    const LETTERS: &str = "DELETE FROM attempt_letters WHERE attempt IN (SELECT value FROM json_each(?))
+        AND attempt NOT IN (SELECT id FROM attempts WHERE n IS NOT NULL)";
     sqlx::query("DELETE FROM attempts WHERE id IN (SELECT value FROM json_each(?)) AND n IS NULL")
         .bind(list(attempts)?)
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+    sqlx::query(LETTERS).bind(list(attempts)?).execute(connection).await?;
     Ok(())
 }

@@ -97,9 +97,19 @@ pub(super) async fn add_landings(
 }
 
 async fn add_dead_letters(connection: &mut SqliteConnection, pipeline: i64, n: i64, draft: &Draft) -> Result<(), Failure> {
+    const KEPT: &str = "INSERT INTO dead_letters (pipeline, n, run, at, id, code, letter)
+        SELECT ?, ?, ?, ?, id, code, letter FROM attempt_letters WHERE attempt IN (SELECT value FROM json_each(?)) ORDER BY seq
+        ON CONFLICT (id, pipeline) DO NOTHING";
     const SQL: &str = "INSERT INTO dead_letters (pipeline, n, run, at, id, code, letter)
         SELECT ?, ?, ?, ?, value ->> 0, value ->> 1, value ->> 2 FROM json_each(?) WHERE true ORDER BY key
         ON CONFLICT (id, pipeline) DO NOTHING";
+    let attempts = list(&draft.attempts)?;
+    let kept = sqlx::query(KEPT).bind(pipeline).bind(n).bind(&draft.run).bind(now_nanos()).bind(&attempts);
+    kept.execute(&mut *connection).await?;
+    sqlx::query("DELETE FROM attempt_letters WHERE attempt IN (SELECT value FROM json_each(?))")
+        .bind(&attempts)
+        .execute(&mut *connection)
+        .await?;
     if draft.dead_letters.is_empty() {
         return Ok(());
     }

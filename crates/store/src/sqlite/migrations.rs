@@ -10,7 +10,7 @@ use sqlx::SqliteConnection;
 use super::database::{Database, Failure, now_nanos};
 
 /// One text a version, from version 1 on.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 const VERSION_1: &str = "
 -- One row: the identity of this store.
@@ -162,6 +162,18 @@ CREATE TABLE run_events (
     event TEXT NOT NULL,
     PRIMARY KEY (run, sequence)
 ) STRICT, WITHOUT ROWID;
+";
+
+const VERSION_2: &str = "
+-- Lines for the index of dead letters that an attempt at staging has so far.
+CREATE TABLE attempt_letters (
+    seq INTEGER PRIMARY KEY,
+    attempt TEXT NOT NULL,
+    id TEXT NOT NULL,
+    code TEXT NOT NULL,
+    letter TEXT NOT NULL,
+    UNIQUE (attempt, id)
+) STRICT;
 ";
 
 /// The newest version this program knows.

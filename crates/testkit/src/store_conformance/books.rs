@@ -6,7 +6,7 @@ use longshore_core::commit::{Adoption, Application, DEAD_LETTERS, DeadLetterStat
 use longshore_core::position::{Covers, Delta, Partition, Position};
 use longshore_core::store::DeadLetterFilter;
 
-use super::{LONG, Pair, committable, complete, completion, journal, landing, lease_of, letter, refused_with, states};
+use super::{LONG, Pair, begin, committable, complete, completion, journal, landing, lease_of, letter, refused_with, states};
 
 /// By two people at once, or again later; and what is being replayed cannot be dropped.
 pub async fn a_dead_letter_is_replayed_once(pair: Pair) {
@@ -31,6 +31,25 @@ pub async fn a_dead_letter_is_replayed_once(pair: Pair) {
     refused_with(journal(&*pair.two, &lease, "t6", replay(&["unknown"])).await, "dead_letter_not_open");
     assert_eq!(pair.one.pipeline("p").await.expect("known").last, second.n);
     journal(&*pair.two, &lease, "t7", replay(&["1-1"])).await.expect("the refusals left it alone");
+}
+
+/// Lines kept with an attempt are seen when its commit is complete, in their order and once, and never if it is swept.
+pub async fn letters_kept_with_an_attempt_share_its_fate(pair: Pair) {
+    let lease = lease_of(&*pair.one, "p", LONG).await;
+    let (lost, taken) = (begin(&*pair.one, &lease).await, begin(&*pair.one, &lease).await);
+    pair.one.keep_letters(&lost, &[letter("0-0", "bad")]).await.expect("kept");
+    pair.one.keep_letters(&taken, &[letter("1-0", "bad"), letter("1-1", "bad")]).await.expect("kept");
+    pair.one.keep_letters(&taken, &[letter("1-1", "bad"), letter("1-2", "bad")]).await.expect("repeated");
+    let attempts = vec![taken.clone()];
+    let entry = journal(&*pair.one, &lease, "t1", |draft| draft.attempts = attempts).await.expect("journalled");
+    let doomed = pair.one.doom_attempts("p", lease.epoch, std::slice::from_ref(&lost)).await.expect("doomed");
+    pair.one.keep_letters(&lost, &[letter("0-1", "bad")]).await.expect("told that it is dead when it is journalled");
+    pair.one.swept(&doomed).await.expect("swept");
+    pair.one.swept(&[taken]).await.expect("a journalled attempt is not swept");
+    assert!(states(&*pair.two).await.is_empty(), "until the commit is complete");
+    complete(&*pair.one, &lease, &entry).await;
+    let ids: Vec<String> = states(&*pair.two).await.into_iter().map(|(id, _)| id).collect();
+    assert_eq!(ids, ["1-0", "1-1", "1-2"]);
 }
 
 /// By id, pipeline, run, code and state; oldest first.
