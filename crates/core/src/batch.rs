@@ -1,5 +1,7 @@
 //! What a source hands over: rows of one table, and the records of the same range that are not rows.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 
 use crate::budget::Permit;
@@ -86,7 +88,7 @@ pub struct Reject {
     pub field: Option<String>,
     /// What a replay needs to decode the payload again without its file (format, header, record path), as the source
     /// wrote it.
-    pub decoding: Option<serde_json::Value>,
+    pub decoding: Option<Arc<serde_json::Value>>,
     /// Which record of its source it is, from 0; with the file it makes a stable coordinate.
     pub index: u64,
 }

@@ -40,7 +40,7 @@ pub struct Decoder {
     schema: SchemaRef,
     level: Level,
     contract: Contract,
-    decoding: serde_json::Value,
+    decoding: Arc<serde_json::Value>,
 }
 
 /// What decoding gives.
@@ -102,7 +102,7 @@ impl Decoder {
     pub fn new(table: &str, file: Arc<str>, target: &Target, decoding: serde_json::Value) -> Self {
         let schema = target.schema.to_arrow();
         let level = Level::new(&target.schema.fields, schema.fields(), "");
-        Self { table: table.to_owned(), file, schema, level, contract: target.contract, decoding }
+        Self { table: table.to_owned(), file, schema, level, contract: target.contract, decoding: decoding.into() }
     }
 
     /// Decodes the records of one chunk whose raw bytes are `bytes`. Fails only by a fault of ours.

@@ -36,7 +36,7 @@ struct Table {
     read: bool,
     /// `None` for a table without columns: it can only have rejects.
     decoder: Option<Decoder>,
-    decoding: serde_json::Value,
+    decoding: Arc<serde_json::Value>,
 }
 
 /// Values of unknown columns that the contract drops. Told when the last lane is done.
@@ -119,7 +119,7 @@ impl FilesSource {
             let decoding = format.decoding(number);
             let target = targets.get(table).filter(|_| *read);
             let decoder = target.map(|target| Decoder::new(table, name.clone(), target, decoding.clone()));
-            Table { name: table.clone(), read: *read, decoder, decoding }
+            Table { name: table.clone(), read: *read, decoder, decoding: decoding.into() }
         };
         let tables = look.tables.iter().enumerate().map(table).collect();
         let ignored = Ignored { counts: Mutex::default(), address: file.address.clone(), events: cx.events.clone() };
