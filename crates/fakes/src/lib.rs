@@ -1,0 +1,1 @@
+//! Servers of our own that speak the protocols of others and fail on command. Only tests use them.
