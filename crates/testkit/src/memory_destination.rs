@@ -452,7 +452,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_destination_in_memory_does_what_every_destination_must() {
-        check_all(|| InMemory(MemoryDestination::default())).await;
+        check_all(async || InMemory(MemoryDestination::default())).await;
     }
 
     #[tokio::test]

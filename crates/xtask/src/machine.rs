@@ -29,15 +29,25 @@ pub fn can_build() -> Outcome {
     Err(format!("this machine lacks what a build needs:\n  - {}", missing.join("\n  - ")))
 }
 
+/// What to say where [`python`] finds none.
+pub const NEEDS_PYTHON: &str = "Python 3.11 or newer with venv (`apt-get install python3-venv`)";
+/// What to say where there is no [`go`].
+pub const NEEDS_GO: &str = "Go 1.26 or newer (https://go.dev/dl; one from 1.21 on fetches it by itself)";
+
 /// A Python 3 that can make virtual environments.
 pub fn python() -> Option<String> {
     ["python3", "python"]
         .into_iter()
         .find(|python| {
-            let probe = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))";
+            let probe = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))";
             output(python, &["-c", probe]).is_some()
         })
         .map(str::to_owned)
+}
+
+/// Whether there is a Go that knows which Go it needs: it fetches that, or says so.
+pub fn go() -> bool {
+    output("go", &["version"]).as_deref().and_then(go_version).is_some_and(|found| found >= (1, 21))
 }
 
 fn output(program: &str, args: &[&str]) -> Option<String> {
@@ -46,7 +56,15 @@ fn output(program: &str, args: &[&str]) -> Option<String> {
 }
 
 fn version(text: &str) -> Option<(u32, u32)> {
-    let mut numbers = text.split_whitespace().nth(1)?.split('.');
+    numbers(text.split_whitespace().nth(1)?)
+}
+
+fn go_version(text: &str) -> Option<(u32, u32)> {
+    numbers(text.split_whitespace().nth(2)?.strip_prefix("go")?)
+}
+
+fn numbers(dotted: &str) -> Option<(u32, u32)> {
+    let mut numbers = dotted.split('.');
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
@@ -59,5 +77,8 @@ mod tests {
         assert_eq!(version("rustc 1.95.0 (59807616e 2026-04-14)"), Some((1, 95)));
         assert_eq!(version("rustc 1.100.0-nightly (abc 2026-09-01)"), Some((1, 100)));
         assert_eq!(version("something else"), None);
+        assert_eq!(go_version("go version go1.26.8 linux/amd64"), Some((1, 26)));
+        assert_eq!(go_version("go version go1.26 linux/amd64"), Some((1, 26)));
+        assert_eq!(go_version("go version devel +abc linux/amd64"), None);
     }
 }

@@ -3,6 +3,7 @@
 mod docs;
 mod machine;
 mod readers;
+mod services;
 mod tour;
 
 use std::ffi::OsStr;
@@ -13,6 +14,7 @@ const HELP: &str = "\
 cargo x try            build Longshore, load the example files, query them
 cargo x check          formatting and lints
 cargo x test           check, every test, the reference pages, other readers of our tables, the fuzz targets
+cargo x services       installs the servers that tests run against, as `cargo x test` does
 cargo x docs           API docs (broken links are errors) and the reference pages in docs/reference
 cargo x docs --check   fails if those pages are stale
 
@@ -29,6 +31,11 @@ fn main() -> ExitCode {
         ["try"] => machine::can_build().and_then(|()| tour::run(&workspace)),
         ["check"] => machine::can_build().and_then(|()| check(&workspace)),
         ["test"] => machine::can_build().and_then(|()| test(&workspace)),
+        ["services"] => services::install(&workspace).map(|folder| {
+            if let Some(folder) = folder {
+                println!("For plain `cargo test`: LONGSHORE_SERVICES={}", folder.display());
+            }
+        }),
         ["bench", options @ ..] => machine::can_build().and_then(|()| bench(&workspace, options)),
         ["docs"] => machine::can_build().and_then(|()| docs::write(&workspace)),
         ["docs", "--check"] => machine::can_build().and_then(|()| docs::check(&workspace)),
@@ -57,10 +64,14 @@ fn check(workspace: &Workspace) -> Outcome {
 fn test(workspace: &Workspace) -> Outcome {
     check(workspace)?;
     let python = readers::python(workspace)?;
+    let services = services::install(workspace)?;
     let mut tests = workspace.cargo();
     tests.args(["test", "--workspace"]).env("INSTA_UPDATE", "no");
     if let Some(python) = &python {
         tests.env("LONGSHORE_PYTHON", python);
+    }
+    if let Some(services) = &services {
+        tests.env("LONGSHORE_SERVICES", services);
     }
     run(&mut tests)?;
     docs::check(workspace)?;

@@ -21,7 +21,7 @@ pub fn python_with(workspace: &Workspace, name: &str, list: &Path) -> Outcome<Op
         return Ok(Some(python));
     }
     let Some(system) = machine::python() else {
-        skip("what runs in Python needs Python 3.10 or newer with venv (`apt-get install python3-venv`)")?;
+        skip(&format!("what runs in Python needs {}", machine::NEEDS_PYTHON))?;
         return Ok(None);
     };
     crate::run(Command::new(system).args(["-m", "venv", "--clear"]).arg(&folder))?;

@@ -55,6 +55,11 @@ impl<W: Write> JsonWriter<W> {
         Ok(())
     }
 
+    /// What is written to.
+    pub fn get_mut(&mut self) -> &mut W {
+        &mut self.out
+    }
+
     /// Flushes and gives back what was written to.
     pub fn finish(mut self) -> io::Result<W> {
         self.out.flush()?;

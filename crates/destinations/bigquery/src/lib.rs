@@ -1,1 +1,25 @@
-//! BigQuery as a destination.
+//! BigQuery as a destination, exactly once.
+//!
+//! One folder for every way to write ([`config::Method`]): each says what `stage` leaves behind (a *committable*) and how
+//! `publish` makes it visible so that repeating it changes nothing. What they share: who we are ([`credentials`]), REST
+//! ([`rest`]), the Storage Write connection ([`write`]), the tables ([`tables`]) and the marks ([`marks`]).
+
+mod bucket;
+mod columns;
+pub mod config;
+mod credentials;
+mod destination;
+pub mod error;
+mod files;
+mod jobs;
+mod marks;
+mod payload;
+mod prepare;
+mod publish;
+mod rest;
+mod rows;
+mod stage;
+mod tables;
+mod write;
+
+pub use destination::BigQueryDestination;

@@ -53,8 +53,9 @@ pub async fn two_workers_publishing_the_same_number_at_once_publish_it_once(benc
     bench.prepare().await;
     let staged = vec![bench.staged("a1", &[1, 2]).await];
     let answers = race(&bench, (1, staged.clone()), (1, staged)).await;
-    assert_eq!(answers.iter().filter(|answer| is_done(answer)).count(), 1, "{answers:?}");
-    assert_eq!(answers.iter().filter(|answer| is_already(answer)).count(), 1, "{answers:?}");
+    let done = answers.iter().filter(|answer| is_done(answer)).count();
+    assert!(done == 1 || (done == 2 && !bench.subject.tells_who_was_first()), "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| is_already(answer)).count(), 2 - done, "{answers:?}");
     assert_eq!(bench.ids().await, [1, 2]);
 }
 
@@ -99,7 +100,7 @@ pub async fn a_refused_write_leaves_nothing_visible_and_is_repeated(bench: Bench
     bench.subject.arm(Fault::PublishRefused);
     bench.publish_with(1, &staged, &Free).await.expect_err("fails");
     assert_eq!(bench.ids().await, [] as [i64; 0]);
-    assert_eq!(bench.mark().await, None);
+    assert_eq!(bench.mark().await, bench.subject.marks_first().then_some(1));
     assert!(is_done(&bench.publish(1, &staged).await));
     assert_eq!(bench.ids().await, [1]);
 }
@@ -108,7 +109,7 @@ pub async fn a_failed_stage_leaves_nothing_visible_and_is_repeated(bench: Bench)
     bench.prepare().await;
     bench.subject.arm(Fault::StageFails);
     let error = bench.stage("a1", &[1], Append).await.expect_err("fails");
-    assert_eq!(error.kind(), Kind::Destination);
+    assert_eq!(error.kind(), Kind::Destination, "{error:?}");
     assert_eq!(bench.ids().await, [] as [i64; 0]);
     let staged = [bench.staged("a2", &[1]).await];
     assert!(is_done(&bench.publish(1, &staged).await));
@@ -268,9 +269,11 @@ pub async fn sweep_removes_what_dead_attempts_staged_and_nothing_else(bench: Ben
     let worker = bench.subject.worker();
     // The first attempt's rows are part of the table: no sweep takes them, even if it is told to.
     let dead = ["a", "a-2-dead", "never-staged"].map(|a| AttemptId(a.into()));
-    assert_eq!(bench.subject.kept().await, 3);
-    assert!(worker.sweep(&dead).await.expect("sweeps") > 0);
-    assert_eq!(bench.subject.kept().await, 2);
+    let kept = bench.subject.kept().await;
+    let removed = worker.sweep(&dead).await.expect("sweeps");
+    if bench.subject.counts_what_is_kept() {
+        assert_eq!((kept, removed > 0, bench.subject.kept().await), (3, true, 2));
+    }
     assert_eq!(worker.sweep(&dead).await.expect("sweeps again"), 0);
     assert!(is_done(&bench.publish(2, &waiting).await));
     assert_eq!(bench.ids().await, [1, 2]);

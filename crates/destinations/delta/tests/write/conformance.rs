@@ -71,5 +71,5 @@ impl Subject for OnDisk {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn delta_tables_do_what_every_destination_must() {
-    check_all(|| OnDisk { warehouse: Warehouse::new(), faults: Arc::default() }).await;
+    check_all(async || OnDisk { warehouse: Warehouse::new(), faults: Arc::default() }).await;
 }

@@ -1,0 +1,81 @@
+//! Who we are to Google.
+
+use google_cloud_auth::credentials::{self, CacheableResource, Credentials};
+use http::{Extensions, HeaderMap};
+use longshore_core::Result;
+use longshore_core::error::Retry;
+use serde_json::Value;
+
+use crate::config::BigQueryConfig;
+use crate::error::{codes, config, destination};
+
+const SCOPES: [&str; 1] = ["https://www.googleapis.com/auth/cloud-platform"];
+
+/// Makes the headers that a request needs. Tokens are cached and renewed by Google's library.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity(Credentials);
+
+impl Identity {
+    /// Reads what the settings name; asks nobody yet.
+    ///
+    /// Errors: `bigquery_credentials` (configuration).
+    pub(crate) fn new(settings: &BigQueryConfig) -> Result<Self> {
+        if settings.anonymous {
+            return Ok(Self(credentials::anonymous::Builder::new().build()));
+        }
+        let base = match &settings.credentials {
+            None => {
+                credentials::Builder::default().with_scopes(SCOPES).build().map_err(|e| unusable("the default credentials", e))?
+            }
+            Some(path) => {
+                let shown = path.display().to_string();
+                let text = std::fs::read_to_string(path).map_err(|e| unusable(&shown, e))?;
+                let key: Value = serde_json::from_str(&text).map_err(|e| unusable(&shown, e))?;
+                from_file(key).map_err(|e| unusable(&shown, e))?
+            }
+        };
+        let Some(account) = &settings.impersonate else { return Ok(Self(base)) };
+        let builder = credentials::impersonated::Builder::from_source_credentials(base).with_target_principal(account);
+        Ok(Self(builder.with_scopes(SCOPES).build().map_err(|e| unusable(account, e))?))
+    }
+
+    /// For Google's own clients.
+    pub(crate) fn credentials(&self) -> Credentials {
+        self.0.clone()
+    }
+
+    /// The headers of one request.
+    pub(crate) async fn headers(&self) -> Result<HeaderMap> {
+        match self.0.headers(Extensions::new()).await {
+            Ok(CacheableResource::New { data, .. }) => Ok(data),
+            Ok(CacheableResource::NotModified) => Ok(HeaderMap::new()),
+            Err(error) => {
+                let retry = if error.is_transient() { Retry::Backoff } else { Retry::AfterFix };
+                Err(destination(codes::CREDENTIALS, "no token could be had from Google")
+                    .with_retry(retry)
+                    .hint("log in with `gcloud auth application-default login`, or name a key with `credentials`")
+                    .caused_by(error))
+            }
+        }
+    }
+}
+
+/// The kinds of file that Google gives out, told apart by their own word for it.
+fn from_file(key: Value) -> Result<Credentials, google_cloud_auth::build_errors::Error> {
+    use credentials::{external_account, impersonated, service_account, user_account};
+    match key.get("type").and_then(Value::as_str) {
+        Some("external_account") => external_account::Builder::new(key).with_scopes(SCOPES).build(),
+        Some("impersonated_service_account") => impersonated::Builder::new(key).with_scopes(SCOPES).build(),
+        Some("authorized_user") => user_account::Builder::new(key).with_scopes(SCOPES).build(),
+        _ => {
+            let scopes = service_account::AccessSpecifier::from_scopes(SCOPES);
+            service_account::Builder::new(key).with_access_specifier(scopes).build()
+        }
+    }
+}
+
+fn unusable(what: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> longshore_core::error::Error {
+    config(codes::CREDENTIALS, format!("{what} cannot be used to log in to Google"))
+        .hint("log in with `gcloud auth application-default login`, or name a service account's key with `credentials`")
+        .caused_by(error)
+}

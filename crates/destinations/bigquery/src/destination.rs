@@ -1,0 +1,217 @@
+//! The destination: one dataset.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use longshore_core::Result;
+use longshore_core::batch::Payload;
+use longshore_core::commit::{Application, AttemptId, Committable, Published, WriteDisposition};
+use longshore_core::destination::{Batches, Destination, Mode, PastCommit, Plan, Publication, SchemaChange, TableMark};
+use longshore_core::schema::TableSchema;
+
+use crate::bucket::Bucket;
+use crate::config::{BigQueryConfig, FileFormat, Method};
+use crate::credentials::Identity;
+use crate::error::{bug, codes, destination};
+use crate::marks::{self, Mark, Newest, State};
+use crate::publish::{Outcome, Publish};
+use crate::rest::Rest;
+use crate::stage::{self, Idle, Stage, Staged};
+use crate::tables::Tables;
+use crate::write::StorageWrite;
+use crate::{payload, prepare};
+
+/// Writes the tables of one dataset. Safe to share between tasks; several of them, in several processes, may write the same tables
+/// at once.
+pub struct BigQueryDestination {
+    tables: Tables,
+    write: StorageWrite,
+    method: Method,
+    bucket: Option<(Bucket, FileFormat)>,
+    state: PathBuf,
+    idle: Arc<Idle>,
+    /// The newest mark of each application and table that this worker has seen or written: asking costs a query.
+    known: Mutex<HashMap<Place, Option<Newest>>>,
+}
+
+/// An application's mark, a table, and when that was made.
+type Place = (String, String, String);
+
+impl BigQueryDestination {
+    /// Reads the settings; asks nobody yet. `state` is the store's folder, for payloads that no cell holds.
+    ///
+    /// Errors: `bigquery_credentials` and others of configuration.
+    pub fn open_dataset(config: &BigQueryConfig, state: &Path) -> Result<Self> {
+        let identity = Identity::new(config)?;
+        let rest = Rest::new(config.rest(), identity.clone())?;
+        let bucket = config.staging.as_deref().map(|staging| Bucket::new(config, staging, &identity)).transpose()?;
+        if config.method == Method::LoadJob && bucket.is_none() {
+            return Err(crate::error::config(codes::STAGING, "`method: load_job` needs a bucket")
+                .hint("name a folder of one at the dataset's own place: `staging: gs://BUCKET/FOLDER`"));
+        }
+        Ok(Self {
+            tables: Tables::new(rest, &config.project, &config.dataset),
+            write: StorageWrite::new(&config.grpc(), identity)?,
+            method: config.method(),
+            bucket: bucket.map(|bucket| (bucket, config.format)),
+            state: state.to_owned(),
+            idle: Arc::default(),
+            known: Mutex::default(),
+        })
+    }
+
+    /// The newest mark of an application in a table, asked for once.
+    async fn newest(&self, application: &Application, table: &str, born: &str) -> Result<Option<Newest>> {
+        let key = (application.mark(), table.to_owned(), born.to_owned());
+        if let Some(known) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(*known);
+        }
+        let found = marks::newest(&self.tables, &[(table.to_owned(), born.to_owned())].into()).await?;
+        let newest =
+            found.get(table).and_then(|marks| marks.iter().find(|(other, _)| other == application)).map(|(_, mark)| *mark);
+        self.remember(key, newest);
+        Ok(newest)
+    }
+
+    fn remember(&self, key: Place, mark: Option<Newest>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = known.entry(key).or_default();
+        *newest = mark.max(*newest);
+    }
+}
+
+#[async_trait]
+impl Destination for BigQueryDestination {
+    async fn open(&self, application: &Application, tables: &[String]) -> Result<BTreeMap<String, TableMark>> {
+        let mut born = BTreeMap::new();
+        for table in tables {
+            if let Some(remote) = self.tables.get(table).await? {
+                born.insert(table.clone(), remote.born());
+            }
+        }
+        let found = marks::newest(&self.tables, &born).await?;
+        let mut answer = BTreeMap::new();
+        for table in tables {
+            let marks = found.get(table).map_or(&[][..], Vec::as_slice);
+            let ours = marks.iter().find(|(other, _)| other == application).map(|(_, mark)| *mark);
+            if let Some(born) = born.get(table) {
+                self.remember((application.mark(), table.clone(), born.clone()), ours);
+            }
+            let foreign = |other: &&Application| other.store != application.store || other.pipeline == application.pipeline;
+            let others = marks.iter().map(|(other, _)| other).filter(|other| *other != application).filter(foreign);
+            let mark =
+                TableMark { exists: born.contains_key(table), last: ours.map(|(n, _)| n), others: others.cloned().collect() };
+            answer.insert(table.clone(), mark);
+        }
+        Ok(answer)
+    }
+
+    async fn prepare(&self, change: &SchemaChange, mode: Mode) -> Result<Plan> {
+        prepare::prepare(&self.tables, change, mode).await
+    }
+
+    async fn stage(
+        &self,
+        attempt: &AttemptId,
+        table: &str,
+        schema: &TableSchema,
+        disposition: WriteDisposition,
+        batches: Batches,
+    ) -> Result<Committable> {
+        let remote = self.tables.get(table).await?;
+        let remote = remote.ok_or_else(|| destination(codes::MISSING, format!("table {table} is gone")))?;
+        let stage = Stage {
+            tables: &self.tables,
+            write: &self.write,
+            idle: &self.idle,
+            method: self.method,
+            bucket: self.bucket.as_ref().map(|(bucket, format)| (bucket, *format)),
+            table,
+            remote: &remote,
+            schema,
+            attempt,
+            disposition,
+        };
+        stage.run(batches).await
+    }
+
+    async fn publish(&self, publication: Publication<'_>) -> Result<Published> {
+        let table = publication.table;
+        let Some(remote) = self.tables.get(table).await? else {
+            return Ok(Published::Parked(format!("table {table} is gone")));
+        };
+        let born = remote.born();
+        let staged = publication.committables.iter().map(Staged::read).collect::<Result<_>>()?;
+        let publish = Publish {
+            tables: &self.tables,
+            write: &self.write,
+            idle: &self.idle,
+            bucket: self.bucket.as_ref().map(|(bucket, _)| bucket),
+            table,
+            remote: &remote,
+            token: publication.token,
+            disposition: publication.committables.first().map(|committable| committable.disposition).unwrap_or_default(),
+            staged,
+        };
+        if publish.is_for_another_table() {
+            return Ok(Published::Parked(format!("table {table} was made anew after the rows were staged")));
+        }
+        match self.newest(publication.application, table, &born).await? {
+            Some((n, _)) if n > publication.n => return Ok(Published::Already(None)),
+            Some((n, State::Done)) if n == publication.n => return Ok(Published::Already(Some(publish.name()))),
+            _ => {}
+        }
+        publication.fence.check().await?;
+        let mark = Mark {
+            application: publication.application,
+            table,
+            born: &born,
+            n: publication.n,
+            token: publication.token,
+            note: &publication.note,
+        };
+        let key = || (publication.application.mark(), table.to_owned(), born.clone());
+        marks::write(&self.tables, &self.write, &mark, State::Intent).await?;
+        self.remember(key(), Some((publication.n, State::Intent)));
+        longshore_core::failpoint::hit("publish.before_log_entry");
+        let outcome = publish.run().await?;
+        if let Outcome::Parked(reason) = outcome {
+            return Ok(Published::Parked(reason));
+        }
+        longshore_core::failpoint::hit("publish.log_entry_unsynced");
+        marks::write(&self.tables, &self.write, &mark, State::Done).await?;
+        self.remember(key(), Some((publication.n, State::Done)));
+        publish.tidy().await;
+        Ok(match outcome {
+            Outcome::Before => Published::Already(Some(publish.name())),
+            _ => Published::Done(publish.name()),
+        })
+    }
+
+    async fn sweep(&self, attempts: &[AttemptId]) -> Result<u64> {
+        let mut removed = stage::sweep(&self.tables, self.bucket.as_ref().map(|(bucket, _)| bucket), attempts).await?;
+        for attempt in attempts {
+            let (state, attempt) = (self.state.clone(), attempt.clone());
+            removed += blocking(move || payload::sweep(&state, &attempt)).await?;
+        }
+        Ok(removed)
+    }
+
+    async fn keep_payload(&self, attempt: &AttemptId, id: &str, payload: &Payload) -> Result<(String, String)> {
+        let (state, attempt, id, payload) = (self.state.clone(), attempt.clone(), id.to_owned(), payload.clone());
+        blocking(move || payload::keep(&state, &attempt, &id, &payload)).await
+    }
+
+    async fn history(&self, application: &Application, table: &str) -> Result<Vec<PastCommit>> {
+        match self.tables.get(table).await? {
+            Some(remote) => marks::history(&self.tables, application, table, &remote.born()).await,
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| bug("a blocking call ended early").caused_by(e))?
+}

@@ -1,0 +1,117 @@
+//! Jobs: queries whose rows are wanted, and statements that must run exactly once.
+
+use std::time::Duration;
+
+use longshore_core::Result;
+use serde_json::{Map, Value, json};
+
+use crate::error::{Failure, Refusal, codes, destination};
+use crate::tables::Tables;
+
+/// How long one call waits at BigQuery's end.
+const WAIT_MILLIS: &str = "10000";
+
+/// Rows of a query, each cell under its column's name.
+pub(crate) async fn rows(tables: &Tables, doing: &str, sql: &str) -> Result<Vec<Map<String, Value>>, Failure> {
+    let location = tables.location().await?;
+    let path = format!("/bigquery/v2/projects/{}/queries", tables.project);
+    let request = json!({
+        "query": sql,
+        "useLegacySql": false,
+        "location": location,
+        "requestId": uuid::Uuid::new_v4().to_string(),
+        "timeoutMs": WAIT_MILLIS.parse::<u32>().unwrap_or(10_000),
+        "formatOptions": {"useInt64Timestamp": true},
+    });
+    let mut page = tables.rest().post(doing, &path, &request).await?;
+    let mut found = Vec::new();
+    loop {
+        let job = page["jobReference"]["jobId"].as_str().unwrap_or_default().to_owned();
+        if page["jobComplete"].as_bool() == Some(true) {
+            found.extend(cells(&page));
+            if page["pageToken"].as_str().is_none_or(str::is_empty) {
+                return Ok(found);
+            }
+        }
+        let token = page["pageToken"].as_str().unwrap_or_default().to_owned();
+        let mut query = vec![("location", location), ("timeoutMs", WAIT_MILLIS), ("formatOptions.useInt64Timestamp", "true")];
+        if !token.is_empty() {
+            query.push(("pageToken", &token));
+        }
+        page = tables.rest().get(doing, &format!("{path}/{job}"), &query).await?;
+    }
+}
+
+fn cells(page: &Value) -> Vec<Map<String, Value>> {
+    let names: Vec<&str> = page["schema"]["fields"].as_array().into_iter().flatten().filter_map(|f| f["name"].as_str()).collect();
+    let rows = page["rows"].as_array().cloned().unwrap_or_default();
+    rows.iter()
+        .map(|row| {
+            names.iter().zip(0..).map(|(name, i): (&&str, usize)| ((*name).to_owned(), row["f"][i]["v"].clone())).collect()
+        })
+        .collect()
+}
+
+/// What became of a job that ran under an id of ours.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Ended {
+    /// By this call.
+    Now,
+    /// It had run before.
+    Before,
+}
+
+/// Runs a job under an id made from what it does, so that it runs once however often this is called. An id that is taken by a
+/// job that failed for a passing reason is followed by the next one; every caller takes the same way.
+pub(crate) async fn once(tables: &Tables, doing: &str, id: &str, configuration: &Value) -> Result<Ended> {
+    let location = tables.location().await?;
+    let path = format!("/bigquery/v2/projects/{}/jobs", tables.project);
+    for attempt in 1..=MOST_TRIES {
+        let id = format!("{id}_{attempt}");
+        let reference = json!({"projectId": tables.project, "jobId": id, "location": location});
+        let request = json!({"jobReference": reference, "configuration": configuration});
+        let (ended, mut job) = match tables.rest().post(doing, &path, &request).await {
+            Ok(job) => (Ended::Now, job),
+            Err(Failure::Refused(refusal)) if refusal.exists() => (Ended::Before, Value::Null),
+            Err(failure) => return Err(failure.into()),
+        };
+        let mut wait = Duration::from_millis(100);
+        while job["status"]["state"] != "DONE" {
+            if !job.is_null() {
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(Duration::from_secs(5));
+            }
+            job = tables.rest().get(doing, &format!("{path}/{id}"), &[("location", location)]).await?;
+        }
+        let Some(error) = job["status"].get("errorResult").filter(|error| !error.is_null()) else { return Ok(ended) };
+        let refusal = job_refusal(doing, error);
+        let passes = match refusal.reason.as_str() {
+            "backendError" | "internalError" | "jobBackendError" | "jobInternalError" | "stopped" => true,
+            // Not at once: whoever asks again comes by here.
+            "quotaExceeded" | "rateLimitExceeded" | "jobRateLimitExceeded" => ended == Ended::Before,
+            _ => false,
+        };
+        if !passes {
+            return Err(refusal.into());
+        }
+        tracing::info!(job = id, reason = refusal.reason, "a job failed for a passing reason: the next one takes its place");
+    }
+    Err(destination(codes::UNAVAILABLE, format!("{doing}: {MOST_TRIES} jobs failed one after the other")))
+}
+
+/// Jobs in a row that fail for a passing reason before a person has to look.
+const MOST_TRIES: u32 = 20;
+
+fn job_refusal(doing: &str, error: &Value) -> Refusal {
+    let reason = error["reason"].as_str().unwrap_or_default().to_owned();
+    let status = match reason.as_str() {
+        "notFound" => 404,
+        "accessDenied" => 403,
+        "duplicate" => 409,
+        "quotaExceeded" | "rateLimitExceeded" => 429,
+        "backendError" | "internalError" => 503,
+        _ => 400,
+    };
+    let message = error["message"].as_str().unwrap_or_default().to_owned();
+    Refusal { doing: doing.to_owned(), status, reason, message, retry_after: None }
+}
