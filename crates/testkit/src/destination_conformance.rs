@@ -51,7 +51,7 @@ pub trait Subject: Send + Sync {
     fn marks_first(&self) -> bool {
         false
     }
-    /// Whether of two workers that publish one commit at the same moment only one is told that it did.
+    /// Whether a worker that publishes what another one is publishing, or has published without knowing, is told so.
     fn tells_who_was_first(&self) -> bool {
         true
     }
@@ -118,6 +118,7 @@ pub async fn check_all_but<S: Subject + 'static>(exceptions: &[(&str, &str)], ma
             eprintln!("not checked here: {}: {why}", name.replace('_', " "));
             continue;
         }
+        eprintln!("checking: {}", name.replace('_', " "));
         let bench = Bench { subject: Arc::new(make().await) };
         if let Err(panic) = AssertUnwindSafe(check(bench)).catch_unwind().await {
             let text = panic.downcast_ref::<String>().cloned();

@@ -20,6 +20,7 @@ pub mod codes {
         NAME = "bigquery_name": "The name cannot be used for a table or column of BigQuery: a table takes up to 1,024 letters, digits, marks, connectors and dashes, and names that begin with `_longshore` are Longshore's own.";
         UNSUPPORTED = "bigquery_table_unsupported": "The table is not one that rows can be appended to (a view, an external table, a snapshot), or its columns cannot be written by this method. The message names it.";
         PARTITION = "bigquery_partition": "The column cannot partition the table: it is missing, repeated, or neither DATE, TIMESTAMP nor DATETIME.";
+        QUERY = "bigquery_query": "BigQuery cannot run the query. Its own words say where and why. Queries on a dataset of BigQuery are written in its own dialect.";
         STAGING = "bigquery_staging": "The bucket for load jobs is missing or cannot be used. Name a folder of one at the dataset's own place with `staging: gs://BUCKET/FOLDER`, or choose a method that needs none.";
         LOCATION = "bigquery_location": "The bucket for load jobs does not lie where the dataset does, and BigQuery loads from there only. Nothing was staged.";
         ROW_TOO_LARGE = "bigquery_row_too_large": "One row is larger than a request of the Storage Write API can be (10 MB). Load it through a bucket, or shorten it.";

@@ -11,45 +11,71 @@ use crate::tables::Tables;
 /// How long one call waits at BigQuery's end.
 const WAIT_MILLIS: &str = "10000";
 
-/// Rows of a query, each cell under its column's name.
-pub(crate) async fn rows(tables: &Tables, doing: &str, sql: &str) -> Result<Vec<Map<String, Value>>, Failure> {
-    let location = tables.location().await?;
-    let path = format!("/bigquery/v2/projects/{}/queries", tables.project);
-    let request = json!({
-        "query": sql,
-        "useLegacySql": false,
-        "location": location,
-        "requestId": uuid::Uuid::new_v4().to_string(),
-        "timeoutMs": WAIT_MILLIS.parse::<u32>().unwrap_or(10_000),
-        "formatOptions": {"useInt64Timestamp": true},
-    });
-    let mut page = tables.rest().post(doing, &path, &request).await?;
-    let mut found = Vec::new();
-    loop {
-        let job = page["jobReference"]["jobId"].as_str().unwrap_or_default().to_owned();
-        if page["jobComplete"].as_bool() == Some(true) {
-            found.extend(cells(&page));
-            if page["pageToken"].as_str().is_none_or(str::is_empty) {
-                return Ok(found);
-            }
+/// A page of the answer to a query.
+pub(crate) struct Page(Value);
+
+impl Page {
+    /// Runs a query and waits for its first page.
+    pub(crate) async fn first(tables: &Tables, doing: &str, sql: &str) -> Result<Self, Failure> {
+        let location = tables.location().await?;
+        let request = json!({
+            "query": sql,
+            "useLegacySql": false,
+            "location": location,
+            "defaultDataset": {"projectId": tables.project, "datasetId": tables.dataset},
+            "requestId": uuid::Uuid::new_v4().to_string(),
+            "timeoutMs": WAIT_MILLIS.parse::<u32>().unwrap_or(10_000),
+            "formatOptions": {"useInt64Timestamp": true},
+        });
+        let mut page = Self(tables.rest().post(doing, &queries(tables), &request).await?);
+        while page.0["jobComplete"].as_bool() != Some(true) {
+            page = page.ask(tables, doing, "").await?;
         }
-        let token = page["pageToken"].as_str().unwrap_or_default().to_owned();
+        Ok(page)
+    }
+
+    pub(crate) fn fields(&self) -> Vec<Value> {
+        self.0["schema"]["fields"].as_array().cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn rows(&self) -> &[Value] {
+        self.0["rows"].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    /// The page behind this one, if there is one.
+    pub(crate) async fn following(&self, tables: &Tables, doing: &str) -> Result<Option<Self>, Failure> {
+        match self.0["pageToken"].as_str() {
+            None | Some("") => Ok(None),
+            Some(token) => self.ask(tables, doing, token).await.map(Some),
+        }
+    }
+
+    async fn ask(&self, tables: &Tables, doing: &str, token: &str) -> Result<Self, Failure> {
+        let job = self.0["jobReference"]["jobId"].as_str().unwrap_or_default();
+        let location = tables.location().await?;
         let mut query = vec![("location", location), ("timeoutMs", WAIT_MILLIS), ("formatOptions.useInt64Timestamp", "true")];
         if !token.is_empty() {
-            query.push(("pageToken", &token));
+            query.push(("pageToken", token));
         }
-        page = tables.rest().get(doing, &format!("{path}/{job}"), &query).await?;
+        tables.rest().get(doing, &format!("{}/{job}", queries(tables)), &query).await.map(Self)
     }
 }
 
-fn cells(page: &Value) -> Vec<Map<String, Value>> {
-    let names: Vec<&str> = page["schema"]["fields"].as_array().into_iter().flatten().filter_map(|f| f["name"].as_str()).collect();
-    let rows = page["rows"].as_array().cloned().unwrap_or_default();
-    rows.iter()
-        .map(|row| {
-            names.iter().zip(0..).map(|(name, i): (&&str, usize)| ((*name).to_owned(), row["f"][i]["v"].clone())).collect()
-        })
-        .collect()
+fn queries(tables: &Tables) -> String {
+    format!("/bigquery/v2/projects/{}/queries", tables.project)
+}
+
+/// Rows of a query, each cell under its column's name.
+pub(crate) async fn rows(tables: &Tables, doing: &str, sql: &str) -> Result<Vec<Map<String, Value>>, Failure> {
+    let mut page = Some(Page::first(tables, doing, sql).await?);
+    let mut found = Vec::new();
+    while let Some(current) = page {
+        let names: Vec<String> = current.fields().iter().filter_map(|f| f["name"].as_str().map(str::to_owned)).collect();
+        let object = |row: &Value| names.iter().enumerate().map(|(i, name)| (name.clone(), row["f"][i]["v"].clone())).collect();
+        found.extend(current.rows().iter().map(object));
+        page = current.following(tables, doing).await?;
+    }
+    Ok(found)
 }
 
 /// What became of a job that ran under an id of ours.

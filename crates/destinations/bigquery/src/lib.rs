@@ -5,6 +5,7 @@
 //! ([`rest`]), the Storage Write connection ([`write`]), the tables ([`tables`]) and the marks ([`marks`]).
 
 mod bucket;
+mod cells;
 mod columns;
 pub mod config;
 mod credentials;
@@ -16,6 +17,7 @@ mod marks;
 mod payload;
 mod prepare;
 mod publish;
+pub mod query;
 mod rest;
 mod rows;
 mod stage;

@@ -50,9 +50,11 @@ impl Publish<'_> {
         name.split_once("/tables/").map_or(name.clone(), |(_, short)| short.to_owned())
     }
 
-    /// The beginning of the ids of the jobs that load or replace the table's rows: the same whoever publishes this commit.
+    /// The beginning of the ids of the jobs that load or replace the table's rows: the same whoever publishes this commit, and no
+    /// other commit's or table's in the whole project.
     fn job(&self) -> String {
-        format!("longshore_{}_{}", self.token, &blake3::hash(self.table.as_bytes()).to_hex()[..12])
+        let table = format!("{}@{}", self.tables.resource_name(self.table), self.remote.born());
+        format!("longshore_{}_{}", self.token, &blake3::hash(table.as_bytes()).to_hex()[..12])
     }
 
     pub(crate) async fn run(&self) -> Result<Outcome> {

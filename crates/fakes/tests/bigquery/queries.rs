@@ -1,0 +1,142 @@
+//! Statements.
+
+use longshore_fakes::bigquery::FakeBigQuery;
+use serde_json::{Value, json};
+
+use crate::client::*;
+
+async fn query(fake: &FakeBigQuery, text: &str) -> (u16, Value) {
+    post(fake, "projects/p/queries", json!({"query": text, "useLegacySql": false, "formatOptions": {"useInt64Timestamp": true}}))
+        .await
+}
+
+async fn filled() -> FakeBigQuery {
+    let fake = fake().await;
+    table(
+        &fake,
+        json!([{"name": "id", "type": "INT64"}, {"name": "Name", "type": "STRING"}, {"name": "at", "type": "TIMESTAMP"},
+               {"name": "n", "type": "NUMERIC"}, {"name": "l", "type": "INT64", "mode": "REPEATED"},
+               {"name": "st", "type": "RECORD", "fields": [{"name": "a", "type": "BOOL"}]}, {"name": "y", "type": "BYTES"}, {"name": "t", "type": "TIME"}]),
+    );
+    let rows = json!({"rows": [
+        {"json": {"id": 1, "Name": "a", "at": "1970-01-01 00:00:01", "n": "1.50", "l": [1, 2], "st": {"a": true}, "y": "AQ==", "t": "01:02:03"}},
+        {"json": {"id": 2, "Name": "b"}},
+    ]});
+    post(&fake, "projects/p/datasets/d/tables/t/insertAll", rows).await;
+    fake
+}
+
+#[tokio::test]
+async fn select_answers_in_the_form_of_the_wire() {
+    let fake = filled().await;
+    let (status, answer) = query(&fake, "SELECT *, COUNT(*) OVER () AS c FROM `p.d.t` WHERE `Name` = 'a' ORDER BY id").await;
+    assert_eq!(status, 200, "{answer}");
+    let row = json!({"f": [{"v": "1"}, {"v": "a"}, {"v": "1000000"}, {"v": "1.5"}, {"v": [{"v": "1"}, {"v": "2"}]},
+        {"v": {"f": [{"v": "true"}]}}, {"v": "AQ=="}, {"v": "01:02:03"}, {"v": "1"}]});
+    assert_eq!(answer["rows"], json!([row]));
+    assert_eq!(answer["schema"]["fields"][7]["type"], "TIME");
+    let (_, answer) = query(&fake, "SELECT COUNT(*) AS c, MAX(n) AS m FROM `d`.`t`").await;
+    assert_eq!(answer["rows"], json!([{"f": [{"v": "2"}, {"v": "1.5"}]}]));
+    let (_, answer) = query(&fake, "SELECT `Name` FROM d.t WHERE FALSE").await;
+    assert_eq!((&answer["totalRows"], &answer["schema"]["fields"][0]["name"]), (&json!("0"), &json!("Name")));
+    let refused = query(&fake, "SELECT nothing FROM d.t").await;
+    assert_eq!((refused.0, reason(&refused)), (400, "invalidQuery"));
+    let refused = query(&fake, "SELECT 1 FROM d.none").await;
+    assert_eq!((refused.0, reason(&refused)), (404, "notFound"));
+    let refused = query(&fake, "CREATE MODEL x").await;
+    assert_eq!((refused.0, reason(&refused)), (400, "invalidQuery"));
+}
+
+#[tokio::test]
+async fn results_come_in_pages_and_a_retry_does_not_run_twice() {
+    let fake = filled().await;
+    let body = json!({"query": "INSERT INTO `d.t` (id, `Name`) SELECT id + 10, `Name` FROM `d.t`", "requestId": "r1"});
+    let (_, first) = post(&fake, "projects/p/queries", body.clone()).await;
+    let (_, second) = post(&fake, "projects/p/queries", body).await;
+    assert_eq!(first["numDmlAffectedRows"], "2", "{first}");
+    assert_eq!(first["jobReference"], second["jobReference"]);
+    assert_eq!(fake.row_count("d", "t"), 4);
+
+    let (_, page) = post(&fake, "projects/p/queries", json!({"query": "SELECT id FROM d.t ORDER BY id", "maxResults": 3})).await;
+    assert_eq!(page["rows"].as_array().unwrap().len(), 3);
+    let (job, token) = (page["jobReference"]["jobId"].as_str().unwrap(), page["pageToken"].as_str().unwrap());
+    let (_, page) = get(&fake, &format!("projects/p/queries/{job}?pageToken={token}&location=US")).await;
+    assert_eq!(page["rows"], json!([{"f": [{"v": "12"}]}]));
+    let (_, dry) = post(&fake, "projects/p/queries", json!({"query": "SELECT id FROM d.t", "dryRun": true})).await;
+    assert_ne!(dry["totalBytesProcessed"], "0");
+}
+
+#[tokio::test]
+async fn parameters_stand_for_values() {
+    let fake = filled().await;
+    let body = json!({"query": "SELECT `Name` FROM d.t WHERE id = @id AND `Name` = @name", "parameterMode": "NAMED", "queryParameters": [
+        {"name": "id", "parameterType": {"type": "INT64"}, "parameterValue": {"value": "2"}},
+        {"name": "name", "parameterType": {"type": "STRING"}, "parameterValue": {"value": "b"}},
+    ]});
+    let (_, answer) = post(&fake, "projects/p/queries", body).await;
+    assert_eq!(answer["rows"], json!([{"f": [{"v": "b"}]}]), "{answer}");
+}
+
+#[tokio::test]
+async fn statements_change_rows_and_columns() {
+    let fake = filled().await;
+    let (_, answer) = query(&fake, "DELETE FROM `p.d.t` WHERE id = 1").await;
+    assert_eq!(answer["numDmlAffectedRows"], "1", "{answer}");
+    let alter = "ALTER TABLE `d.t` ADD COLUMN x STRUCT<a INT64, b ARRAY<STRING(3)>>, ADD COLUMN IF NOT EXISTS id INT64";
+    assert_eq!(query(&fake, alter).await.0, 200);
+    assert_eq!(query(&fake, "ALTER TABLE d.t ADD COLUMN x INT64").await.0, 400);
+    assert_eq!(query(&fake, "ALTER TABLE d.t ALTER COLUMN id SET DATA TYPE NUMERIC").await.0, 200);
+    assert_eq!(query(&fake, "ALTER TABLE d.t ALTER COLUMN id SET DATA TYPE INT64").await.0, 400);
+    assert_eq!(query(&fake, "ALTER TABLE d.t ALTER COLUMN id SET DATA TYPE BIGNUMERIC").await.0, 200);
+    assert_eq!(query(&fake, "ALTER TABLE d.t ALTER COLUMN `Name` SET DATA TYPE INT64").await.0, 400);
+    assert_eq!(fake.rows("d", "t"), [json!({"id": "2", "Name": "b", "l": []})]);
+    let insert = "INSERT INTO `d.t` (id, `Name`, at) VALUES (3, 'c', '1970-01-01T00:00:02Z')";
+    assert_eq!(query(&fake, insert).await.1["numDmlAffectedRows"], "1");
+    assert_eq!(fake.rows("d", "t")[1]["at"], "1970-01-01T00:00:02Z");
+    assert_eq!(query(&fake, "TRUNCATE TABLE `d.t`").await.0, 200);
+    assert_eq!(fake.row_count("d", "t"), 0);
+    let schema = fake.schema("d", "t").unwrap();
+    assert_eq!(schema[8]["fields"][1]["maxLength"], "3");
+}
+
+#[tokio::test]
+async fn conditions_know_literals_of_each_type() {
+    let fake = filled().await;
+    for condition in [
+        "`Name` = \"a\"",
+        "at < TIMESTAMP '2024-01-01 00:00:00+00'",
+        "at = TIMESTAMP '1970-01-01T00:00:01Z'",
+        "CAST(at AS DATE) = DATE '1970-01-01'",
+        "n = 1.5",
+        "id IN (1, 7) AND COALESCE(`Name`, '') <> ''",
+        "t = '01:02:03.000000'",
+        "EXISTS (SELECT 1 FROM `p.d.t` AS o WHERE o.id = a.id AND o.n IS NOT NULL)",
+    ] {
+        let (status, answer) = query(&fake, &format!("SELECT id FROM `p.d.t` AS a WHERE {condition}")).await;
+        assert_eq!((status, &answer["rows"]), (200, &json!([{"f": [{"v": "1"}]}])), "{condition}: {answer}");
+    }
+    let (_, answer) = query(&fake, "DELETE FROM `p.d.t` AS t WHERE t.at IS NULL OR id > 1").await;
+    assert_eq!(answer["numDmlAffectedRows"], "1", "{answer}");
+}
+
+#[tokio::test]
+async fn a_merge_on_false_replaces_all_rows_at_once() {
+    let fake = filled().await;
+    let fields =
+        schema(json!([{"name": "id", "type": "INT64"}, {"name": "other", "type": "STRING"}, {"name": "Name", "type": "STRING"}]));
+    fake.create_table("d", "new", &fields, json!({}));
+    query(&fake, "INSERT INTO d.new (id, `Name`) VALUES (7, 'g')").await;
+    let merge = "MERGE `p.d.t` AS old USING `p.d.new` AS new ON FALSE WHEN NOT MATCHED BY SOURCE THEN DELETE \
+                 WHEN NOT MATCHED BY TARGET THEN INSERT (`id`, `Name`) VALUES (`id`, new.`Name`)";
+    let (_, answer) = query(&fake, merge).await;
+    assert_eq!(answer["numDmlAffectedRows"], "3", "{answer}");
+    assert_eq!(fake.rows("d", "t"), [json!({"id": 7, "Name": "g", "l": []})]);
+    assert_eq!(query(&fake, &merge.replace("FALSE", "old.id = new.id")).await.0, 400);
+    assert_eq!(query(&fake, &merge.replace("(`id`,", "(`none`,")).await.0, 400);
+    let (_, answer) = query(&fake, "SELECT COUNT(*) AS n FROM (SELECT 1 FROM `p.d.t` LIMIT 1)").await;
+    assert_eq!(answer["rows"], json!([{"f": [{"v": "1"}]}]), "{answer}");
+    let (_, answer) =
+        query(&fake, r"SELECT DISTINCT `Name`, MIN(id) AS m FROM d.t WHERE `Name` IN ('a\'\n', 'g') GROUP BY `Name` ORDER BY m")
+            .await;
+    assert_eq!(answer["rows"][0]["f"][0]["v"], "g", "{answer}");
+}
