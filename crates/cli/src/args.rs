@@ -92,7 +92,7 @@ pub struct LoadArgs {
     /// What to load.
     #[command(flatten)]
     pub files: FileArgs,
-    /// The dataset to land in: FOLDER/DATASET, or DATASET alone for warehouse/DATASET.
+    /// The dataset to land in: FOLDER/DATASET, DATASET alone for warehouse/DATASET, or bigquery://PROJECT/DATASET.
     #[arg(help_heading = "Landing", long, alias = "output", value_name = "DEST", env = "LONGSHORE_TO", default_value = destination::DEFAULT, hide_env = true)]
     pub to: String,
     /// What becomes of the rows that a table has.
@@ -228,6 +228,9 @@ pub struct WarehouseArgs {
     /// The warehouse folder.
     #[arg(long = "warehouse", value_name = "DIR", env = "LONGSHORE_WAREHOUSE", default_value = destination::FOLDER, hide_env = true)]
     pub folder: PathBuf,
+    /// A dataset to look into instead, which may be in BigQuery.
+    #[arg(long, value_name = "DEST", env = "LONGSHORE_ON", hide_env = true)]
+    pub on: Option<String>,
 }
 
 /// `runs`.

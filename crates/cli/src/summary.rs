@@ -105,10 +105,16 @@ fn say_rejects(console: &Console, seen: &Seen, landed: &Landed, rejects: u64) {
 fn next_lines(landed: &Landed, table: Option<&str>, rejects: u64) -> Vec<String> {
     let store = landed.store.as_ref().map_or_else(String::new, |store| format!(" --store {}", store.display()));
     let mut lines = Vec::new();
-    if let (Some(dataset), Some(table)) = (&landed.dataset, table) {
-        let elsewhere = dataset.folder != std::path::Path::new(FOLDER);
-        let warehouse = if elsewhere { format!(" --warehouse {}", dataset.folder.display()) } else { String::new() };
-        lines.push(format!("longshore query{warehouse} \"select * from {}.{table} limit 10\"", dataset.name));
+    match (&landed.dataset, table) {
+        (Some(Dataset::Folder { folder, name }), Some(table)) => {
+            let elsewhere = folder != std::path::Path::new(FOLDER);
+            let warehouse = if elsewhere { format!(" --warehouse {}", folder.display()) } else { String::new() };
+            lines.push(format!("longshore query{warehouse} \"select * from {name}.{table} limit 10\""));
+        }
+        (Some(dataset @ Dataset::BigQuery(_)), Some(table)) => {
+            lines.push(format!("longshore query --on {} \"select * from {table} limit 10\"", dataset.shown()));
+        }
+        (_, None) | (None, _) => {}
     }
     if rejects > 0 {
         lines.push(format!("longshore dead-letters{store} list"));
@@ -135,7 +141,7 @@ fn say_failed(console: &Console, seen: &Seen, error: &Error) {
 }
 
 impl Landed {
-    /// A dataset of a local warehouse.
+    /// A dataset of the command line.
     pub fn dataset(dataset: Dataset, store: &std::path::Path) -> Self {
         Self { place: dataset.shown(), dataset: Some(dataset), store: unusual(store) }
     }

@@ -1,8 +1,7 @@
-//! What commands other than `query` look up in a warehouse.
-
-use std::path::Path;
+//! What commands other than `query` look up where tables are.
 
 use futures::StreamExt as _;
+use longshore_bigquery::query::{Reader, objects};
 use longshore_core::commit::DEAD_LETTERS;
 use longshore_core::error::Result;
 use longshore_core::show::value_to_json;
@@ -11,35 +10,70 @@ use serde_json::{Map, Value};
 
 use crate::destination::Dataset;
 
-/// The tables of a dataset; none if there is no such folder.
-pub async fn tables_of(dataset: &Dataset) -> Result<Vec<String>> {
-    if !dataset.folder.is_dir() {
-        return Ok(Vec::new());
-    }
-    let tables = Warehouse::open(&dataset.folder)?.tables()?;
-    Ok(tables.into_iter().filter(|info| info.dataset == dataset.name).map(|info| info.table).collect())
+/// Ids that are asked for in one query.
+const ASKED: usize = 1000;
+
+/// What of dead letters is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Every column.
+    Everything,
+    /// `id` and `bytes`, about the size of the payload.
+    Sizes,
 }
 
-/// The rows of these dead letters, from every dataset of the warehouse.
-pub async fn dead_letters(folder: &Path, ids: &[&str]) -> Result<Vec<Map<String, Value>>> {
-    let warehouse = Warehouse::open(folder)?;
+/// The tables of a dataset; none if there is no such folder.
+pub async fn tables_of(dataset: &Dataset) -> Result<Vec<String>> {
+    match dataset {
+        Dataset::Folder { folder, name } if folder.is_dir() => {
+            let tables = Warehouse::open(folder)?.tables()?;
+            Ok(tables.into_iter().filter(|info| info.dataset == *name).map(|info| info.table).collect())
+        }
+        Dataset::Folder { .. } => Ok(Vec::new()),
+        Dataset::BigQuery(config) => Reader::open(config)?.tables().await,
+    }
+}
+
+/// The rows of these dead letters in a dataset.
+pub async fn dead_letters(dataset: &Dataset, wanted: Wanted, ids: &[&str]) -> Result<Vec<Map<String, Value>>> {
     let mut rows = Vec::new();
-    for info in warehouse.tables()?.into_iter().filter(|info| info.table == DEAD_LETTERS) {
-        rows.extend(select_letters(&warehouse, &info.dataset, "*", ids).await?);
+    for ids in ids.chunks(ASKED) {
+        let list: Vec<String> = ids.iter().map(|id| format!("'{}'", id.replace('\'', "''"))).collect();
+        let list = list.join(", ");
+        match dataset {
+            Dataset::Folder { folder, name } => {
+                let columns = match wanted {
+                    Wanted::Everything => "*",
+                    Wanted::Sizes => {
+                        r#""id", coalesce(octet_length("payload"), octet_length(encode("payload_bytes", 'base64')), 0) as "bytes""#
+                    }
+                };
+                let sql = format!("select {columns} from \"{name}\".\"{DEAD_LETTERS}\" where \"id\" in ({list})");
+                rows.extend(select(&Warehouse::open(folder)?, &sql).await?);
+            }
+            Dataset::BigQuery(config) => {
+                let columns = match wanted {
+                    Wanted::Everything => "*",
+                    Wanted::Sizes => "id, coalesce(octet_length(payload), 0) as bytes",
+                };
+                let reader = Reader::open(config)?;
+                let sql = format!("select {columns} from {} where id in ({list})", reader.sql_name(DEAD_LETTERS));
+                rows.extend(objects(reader.query(&sql).await?).await?);
+            }
+        }
     }
     Ok(rows)
 }
 
-/// These columns of some dead letters of a dataset.
-pub async fn select_letters(
-    warehouse: &Warehouse,
-    dataset: &str,
-    columns: &str,
-    ids: &[&str],
-) -> Result<Vec<Map<String, Value>>> {
-    let list: Vec<String> = ids.iter().map(|id| format!("'{}'", id.replace('\'', "''"))).collect();
-    let sql = format!("select {columns} from \"{dataset}\".\"{DEAD_LETTERS}\" where \"id\" in ({})", list.join(", "));
-    let mut result = warehouse.query(&sql).await?;
+/// The datasets of a warehouse folder that have dead letters.
+pub fn with_dead_letters(folder: &std::path::Path) -> Result<Vec<Dataset>> {
+    let tables = Warehouse::open(folder)?.tables()?;
+    let found = tables.into_iter().filter(|info| info.table == DEAD_LETTERS);
+    Ok(found.map(|info| Dataset::Folder { folder: folder.to_owned(), name: info.dataset }).collect())
+}
+
+async fn select(warehouse: &Warehouse, sql: &str) -> Result<Vec<Map<String, Value>>> {
+    let mut result = warehouse.query(sql).await?;
     let mut rows = Vec::new();
     while let Some(batch) = result.stream.next().await {
         let batch = batch?;

@@ -17,7 +17,7 @@ pub(crate) const DECLARATION: Declaration = Declaration {
     settings: || schemars::schema_for!(DeltaConfig).to_value(),
     codes: &[longshore_delta::error::codes::ALL, longshore_delta::query::error::codes::ALL],
     make: Make::Destination {
-        open: |settings| {
+        open: |settings, _| {
             let config: DeltaConfig = read("delta", settings)?;
             Ok(std::sync::Arc::new(longshore_delta::DeltaDestination::open_dataset(&config)?))
         },

@@ -3,6 +3,7 @@
 //!
 //! A new connector is its folder, a line in this crate's manifest and an entry in [`ALL`].
 
+mod bigquery;
 mod delta;
 mod files;
 
@@ -16,7 +17,7 @@ use longshore_core::source::Source;
 use serde_json::Value;
 
 /// Every connector, sources first.
-pub const ALL: &[Declaration] = &[files::DECLARATION, delta::DECLARATION];
+pub const ALL: &[Declaration] = &[files::DECLARATION, delta::DECLARATION, bigquery::DECLARATION];
 
 /// What a connector says of itself.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +49,7 @@ pub enum Make {
     /// A destination.
     Destination {
         /// Makes it.
-        open: fn(Value) -> Result<Arc<dyn Destination>>,
+        open: fn(Value, &Surroundings) -> Result<Arc<dyn Destination>>,
         /// The dataset, for people and as an identity: two settings that mean one place give one text.
         place: fn(&Value) -> Result<String>,
     },
@@ -57,6 +58,8 @@ pub enum Make {
 /// What a connector may use of the machine.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
+    /// The store's folder, for what has to be kept beside the books.
+    pub state: PathBuf,
     /// A folder for what does not fit into memory: standard input, records that are too large.
     pub spool: PathBuf,
     /// Whether everything is read, whatever landed before: for rows that replace those of their table.

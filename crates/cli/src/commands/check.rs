@@ -18,8 +18,9 @@ use crate::units;
 /// Reads the file, looks at the inputs and the tables, and says the plan. Changes no table and no input.
 pub async fn run(console: &Console, store: &Path, args: &CheckArgs) -> Result<u8> {
     let file = read(&args.pipeline)?;
-    let source = file.open_source(&surroundings(store, file.pipeline.disposition))?;
-    let destination = file.open_destination()?;
+    let surroundings = surroundings(store, file.pipeline.disposition);
+    let source = file.open_source(&surroundings)?;
+    let destination = file.open_destination(&surroundings)?;
     let books = store_to_look_at(store).await?;
     let reporter = Arc::new(Reporter::new(&console.without_events()));
     let plan = plan(books, source, destination, &file.pipeline, reporter.clone()).await?;

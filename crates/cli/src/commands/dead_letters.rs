@@ -3,7 +3,7 @@
 mod replay;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use longshore_core::commit::DeadLetterState;
@@ -14,6 +14,8 @@ use serde_json::{Map, Value, json};
 use super::existing_store;
 use crate::args::{DeadLetterArgs, DeadLettersAction, WarehouseArgs};
 use crate::console::Console;
+use crate::destination::Dataset;
+use crate::warehouse::Wanted;
 use crate::{exit, listing, units, warehouse};
 
 /// Lists, shows, replays or drops.
@@ -72,14 +74,17 @@ fn line(letter: &IndexedDeadLetter) -> Vec<String> {
 
 async fn show(console: &Console, books: Option<Arc<dyn Store>>, ids: &[String], args: &WarehouseArgs) -> Result<()> {
     let letters = indexed(books.as_ref(), ids).await?;
-    let mut by_folder: BTreeMap<PathBuf, Vec<&str>> = BTreeMap::new();
+    let mut by_place: BTreeMap<String, (Vec<Dataset>, Vec<&str>)> = BTreeMap::new();
     for letter in &letters {
-        by_folder.entry(folder(letter, args)).or_default().push(&letter.key.id);
+        let (name, datasets) = places(letter, args)?;
+        by_place.entry(name).or_insert((datasets, Vec::new())).1.push(&letter.key.id);
     }
     let mut rows: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
-    for (folder, ids) in by_folder {
-        for row in warehouse::dead_letters(&folder, &ids).await? {
-            rows.insert(row["id"].as_str().unwrap_or_default().to_owned(), row);
+    for (datasets, ids) in by_place.into_values() {
+        for dataset in datasets {
+            for row in warehouse::dead_letters(&dataset, Wanted::Everything, &ids).await? {
+                rows.insert(row["id"].as_str().unwrap_or_default().to_owned(), row);
+            }
         }
     }
     for (i, letter) in letters.iter().enumerate() {
@@ -87,7 +92,7 @@ async fn show(console: &Console, books: Option<Arc<dyn Store>>, ids: &[String], 
             let message = format!("the row of dead letter {} is not in the warehouse", letter.key.id);
             return Err(Error::new(Kind::Destination, code::TABLE_BEHIND_STORE, message)
                 .with("pipeline", &letter.pipeline)
-                .hint("name the warehouse that the pipeline writes to with `--warehouse DIR`"));
+                .hint("name the warehouse that the pipeline writes to with `--warehouse DIR`, or its dataset with `--on DEST`"));
         };
         if console.json {
             let mut object = row.clone();
@@ -100,10 +105,15 @@ async fn show(console: &Console, books: Option<Arc<dyn Store>>, ids: &[String], 
     Ok(())
 }
 
-/// The warehouse that has the letter: the name of a `load` tells it.
-fn folder(letter: &IndexedDeadLetter, args: &WarehouseArgs) -> PathBuf {
-    let dataset = letter.pipeline.strip_prefix("load:").map(Path::new);
-    dataset.and_then(Path::parent).map_or_else(|| args.folder.clone(), Path::to_owned)
+/// The datasets that may have the letter, and a name for them together: the name of a `load` tells its own, else the arguments do.
+fn places(letter: &IndexedDeadLetter, args: &WarehouseArgs) -> Result<(String, Vec<Dataset>)> {
+    if let Some(place) = letter.pipeline.strip_prefix("load:") {
+        return Ok((place.to_owned(), vec![Dataset::parse(place)?]));
+    }
+    match &args.on {
+        Some(place) => Ok((place.clone(), vec![Dataset::parse(place)?])),
+        None => Ok((args.folder.display().to_string(), warehouse::with_dead_letters(&args.folder)?)),
+    }
 }
 
 fn text(letter: &IndexedDeadLetter, row: &Map<String, Value>, apart: bool) -> String {

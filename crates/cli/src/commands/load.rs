@@ -25,7 +25,7 @@ pub async fn run(console: &Console, store: &Path, args: &LoadArgs) -> Result<u8>
     let stop = interrupt::stop_on_signals(console)
         .map_err(|e| Error::new(Kind::Bug, code::BUG, "signals cannot be listened to").caused_by(e))?;
     let source = super::open_files(&config, &surroundings(store, args.write))?;
-    let destination = super::open_dataset(&dataset)?;
+    let destination = super::open_dataset(&dataset, store)?;
     let books = open_store(store).await?;
     let reporter = Arc::new(Reporter::new(console));
     let result = longshore_engine::run(books, source, destination, &pipeline, reporter.clone(), stop).await;

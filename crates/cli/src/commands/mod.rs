@@ -23,7 +23,6 @@ use longshore_core::destination::Destination;
 use longshore_core::error::{Error, Kind, Result, code};
 use longshore_core::source::Source;
 use longshore_core::store::Store;
-use longshore_delta::config::DeltaConfig;
 use longshore_engine::Pipeline;
 use longshore_files::config::FilesConfig;
 use longshore_store::{MemoryStore, SqliteStore};
@@ -72,7 +71,7 @@ async fn store_to_look_at(folder: &Path) -> Result<Arc<dyn Store>> {
 
 /// What a source may use, and has to know, of the run that it is made for.
 fn surroundings(store: &Path, disposition: WriteDisposition) -> Surroundings {
-    Surroundings { spool: store.join("spool"), again: disposition == WriteDisposition::Truncate }
+    Surroundings { state: store.to_owned(), spool: store.join("spool"), again: disposition == WriteDisposition::Truncate }
 }
 
 /// The source that reads these files.
@@ -84,11 +83,11 @@ fn open_files(config: &FilesConfig, surroundings: &Surroundings) -> Result<Arc<d
 }
 
 /// The destination that writes to a dataset on the command line.
-fn open_dataset(dataset: &Dataset) -> Result<Arc<dyn Destination>> {
-    let config = DeltaConfig { path: dataset.folder.clone(), dataset: dataset.name.clone() };
-    match connector("delta")?.make {
-        Make::Destination { open, .. } => open(settings(&config)?),
-        Make::Source { .. } => Err(Error::new(Kind::Bug, code::BUG, "`delta` is not a destination")),
+fn open_dataset(dataset: &Dataset, store: &Path) -> Result<Arc<dyn Destination>> {
+    let (name, settings) = dataset.connector()?;
+    match connector(name)?.make {
+        Make::Destination { open, .. } => open(settings, &surroundings(store, WriteDisposition::Append)),
+        Make::Source { .. } => Err(Error::new(Kind::Bug, code::BUG, format!("`{name}` is not a destination"))),
     }
 }
 

@@ -5,12 +5,15 @@ use std::io::{BufWriter, Stdout, Write as _};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use longshore_bigquery::query::Reader;
 use longshore_core::error::Result;
 use longshore_core::show::{CsvWriter, JsonWriter, TableWriter};
 use longshore_delta::query::Warehouse;
 
 use crate::args::{QueryArgs, QueryFormat};
 use crate::console::{Console, terminal_width, written};
+use crate::destination::Dataset;
 use crate::{exit, units};
 
 /// The rows that a terminal is given.
@@ -18,10 +21,9 @@ const TERMINAL_ROWS: usize = 100;
 
 /// Runs one query and writes its rows to stdout.
 pub async fn run(console: &Console, args: &QueryArgs) -> Result<u8> {
-    let warehouse = Warehouse::open(&args.warehouse.folder)?;
-    let mut result = warehouse.query(&args.sql).await?;
-    let mut rows = Rows::new(console, args.format, result.schema.clone())?;
-    while let Some(batch) = result.stream.next().await {
+    let (schema, mut stream) = ask(args).await?;
+    let mut rows = Rows::new(console, args.format, schema)?;
+    while let Some(batch) = stream.next().await {
         match batch {
             Ok(batch) => {
                 if !rows.write(&batch)? {
@@ -37,6 +39,23 @@ pub async fn run(console: &Console, args: &QueryArgs) -> Result<u8> {
     }
     rows.finish(console)?;
     Ok(exit::DONE)
+}
+
+/// The answer of the warehouse, or of the dataset that was named.
+async fn ask(args: &QueryArgs) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch>>)> {
+    match args.warehouse.on.as_deref().map(Dataset::parse).transpose()? {
+        Some(Dataset::BigQuery(config)) => {
+            let answer = Reader::open(&config)?.query(&args.sql).await?;
+            Ok((answer.schema, answer.stream))
+        }
+        Some(Dataset::Folder { folder, .. }) => answer_of(&Warehouse::open(&folder)?, &args.sql).await,
+        None => answer_of(&Warehouse::open(&args.warehouse.folder)?, &args.sql).await,
+    }
+}
+
+async fn answer_of(warehouse: &Warehouse, sql: &str) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch>>)> {
+    let result = warehouse.query(sql).await?;
+    Ok((result.schema, result.stream))
 }
 
 enum Rows {

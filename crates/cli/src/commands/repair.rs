@@ -7,7 +7,7 @@ use longshore_engine::{Finding, repair};
 use serde_json::json;
 
 use super::run::{dataset, read};
-use super::{open_store, store_to_look_at};
+use super::{open_store, store_to_look_at, surroundings};
 use crate::args::{PipelineArgs, RepairArgs};
 use crate::console::Console;
 use crate::destination::Dataset;
@@ -19,10 +19,10 @@ pub async fn run(console: &Console, store: &Path, args: &RepairArgs) -> Result<u
     let is_file = path.is_file() || path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
     let (name, destination, place) = if is_file {
         let file = read(&PipelineArgs { file: path.to_owned(), params: Vec::new(), run_time: None })?;
-        (file.pipeline.name.clone(), file.open_destination()?, dataset(&file))
+        (file.pipeline.name.clone(), file.open_destination(&surroundings(store, file.pipeline.disposition))?, dataset(&file))
     } else {
         let dataset = Dataset::parse(&args.target)?;
-        (format!("load:{}", dataset.identity()?), super::open_dataset(&dataset)?, Some(dataset))
+        (format!("load:{}", dataset.identity()?), super::open_dataset(&dataset, store)?, Some(dataset))
     };
     // The tables that are there, too: a store that was lost knows none.
     let tables = match &place {

@@ -1,6 +1,6 @@
 //! `longshore run`: one run of a pipeline file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use longshore_core::commit::WriteDisposition;
@@ -27,8 +27,9 @@ pub async fn run(console: &Console, store: &Path, args: &RunArgs) -> Result<u8> 
     }
     let stop = interrupt::stop_on_signals(console)
         .map_err(|e| Error::new(Kind::Bug, code::BUG, "signals cannot be listened to").caused_by(e))?;
-    let source = file.open_source(&surroundings(store, file.pipeline.disposition))?;
-    let destination = file.open_destination()?;
+    let surroundings = surroundings(store, file.pipeline.disposition);
+    let source = file.open_source(&surroundings)?;
+    let destination = file.open_destination(&surroundings)?;
     let books = open_store(store).await?;
     let reporter = Arc::new(Reporter::new(console));
     let result = longshore_engine::run(books, source, destination, &file.pipeline, reporter.clone(), stop).await;
@@ -53,9 +54,15 @@ pub fn read(args: &PipelineArgs) -> Result<PipelineFile> {
     PipelineFile::read(&args.file, parameters)
 }
 
-/// The dataset of a local warehouse, if that is where the pipeline lands.
+/// The dataset where the pipeline lands, if commands can look into it.
 pub fn dataset(file: &PipelineFile) -> Option<Dataset> {
     let settings = &file.destination.settings;
-    let folder = (file.destination.declaration.name == "delta").then(|| settings["path"].as_str().map(PathBuf::from))??;
-    Some(Dataset { folder, name: settings["dataset"].as_str().unwrap_or("main").to_owned() })
+    match file.destination.declaration.name {
+        "delta" => {
+            let name = settings["dataset"].as_str().unwrap_or("main").to_owned();
+            Some(Dataset::Folder { folder: settings["path"].as_str()?.into(), name })
+        }
+        "bigquery" => serde_json::from_value(settings.clone()).ok().map(|config| Dataset::BigQuery(Box::new(config))),
+        _ => None,
+    }
 }

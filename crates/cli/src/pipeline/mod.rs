@@ -156,9 +156,9 @@ impl PipelineFile {
     }
 
     /// Makes the destination.
-    pub fn open_destination(&self) -> Result<Arc<dyn Destination>> {
+    pub fn open_destination(&self, surroundings: &Surroundings) -> Result<Arc<dyn Destination>> {
         match self.destination.declaration.make {
-            Make::Destination { open, .. } => open(self.destination.settings.clone()),
+            Make::Destination { open, .. } => open(self.destination.settings.clone(), surroundings),
             Make::Source { .. } => Err(self.destination.misplaced()),
         }
     }

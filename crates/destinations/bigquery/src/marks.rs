@@ -67,7 +67,7 @@ fn schema() -> TableSchema {
         column("n", Type::Int64, "The number of the commit"),
         column("token", Type::String, "The token of the commit"),
         column("state", Type::String, "intent: about to be published; done: visible"),
-        column("note", Type::String, "What the commit covers, as JSON"),
+        column("note", Type::String, "What the commit covers, as JSON; in the row of the intent"),
     ])
 }
 
@@ -86,7 +86,7 @@ async fn make(tables: &Tables) -> Result<()> {
 /// Writes a mark. Repeating it changes nothing that counts.
 pub(crate) async fn write(tables: &Tables, write: &StorageWrite, mark: &Mark<'_>, state: State) -> Result<()> {
     let text = |value: &str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
-    let note = mark.note.to_string();
+    let note = if state == State::Intent { mark.note.to_string() } else { String::new() };
     let columns: Vec<ArrayRef> = vec![
         Arc::new(TimestampMicrosecondArray::from(vec![chrono::Utc::now().timestamp_micros()]).with_timezone("UTC")),
         text(&mark.application.pipeline),
@@ -159,8 +159,8 @@ pub(crate) async fn newest(
 /// The notes of the commits of an application in a table that are known to be done, in order.
 pub(crate) async fn history(tables: &Tables, application: &Application, table: &str, born: &str) -> Result<Vec<PastCommit>> {
     let sql = format!(
-        "SELECT DISTINCT n, note FROM {} WHERE pipeline = {} AND ledger = {} AND store = {} AND table_name = {} AND table_born = {} \
-         AND state = 'done' ORDER BY n",
+        "SELECT n, MAX(note) AS note FROM {} WHERE pipeline = {} AND ledger = {} AND store = {} AND table_name = {} AND table_born = {} \
+         GROUP BY n HAVING MIN(state) = 'done' ORDER BY n",
         tables.sql_name(OURS),
         quoted(&application.pipeline),
         quoted(&application.ledger),
@@ -168,15 +168,11 @@ pub(crate) async fn history(tables: &Tables, application: &Application, table: &
         quoted(table),
         quoted(born)
     );
-    let mut past: Vec<PastCommit> = Vec::new();
-    for row in rows(tables, "history", &sql).await? {
+    let past = rows(tables, "history", &sql).await?.into_iter().map(|row| {
         let note = serde_json::from_str(&text(&row, "note")?).unwrap_or_default();
-        let n = number(&row, "n")?;
-        if past.last().is_none_or(|last| last.n != n) {
-            past.push(PastCommit { n, note });
-        }
-    }
-    Ok(past)
+        Ok(PastCommit { n: number(&row, "n")?, note })
+    });
+    past.collect()
 }
 
 /// Rows of `_longshore`; none if there is no such table yet.

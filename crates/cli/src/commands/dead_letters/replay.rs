@@ -9,7 +9,6 @@ use longshore_core::batch::Payload;
 use longshore_core::commit::DeadLetterState;
 use longshore_core::error::{Error, Kind, Place, Result, code};
 use longshore_core::store::{DeadLetterFilter, Store};
-use longshore_delta::query::Warehouse;
 use longshore_engine::{Outcome, Pipeline};
 use longshore_files::values::base64;
 use longshore_files::{Letter, Letters, ReplaySource};
@@ -18,16 +17,14 @@ use serde_json::{Map, Value, json};
 use super::indexed;
 use crate::args::{PipelineArgs, ReplayArgs};
 use crate::commands::run::{dataset, read};
-use crate::commands::{limit, open_dataset, open_store};
+use crate::commands::{limit, open_dataset, open_store, surroundings};
 use crate::console::Console;
 use crate::destination::Dataset;
 use crate::pipeline::PipelineFile;
 use crate::reporter::Reporter;
 use crate::summary::{self, Landed};
+use crate::warehouse::Wanted;
 use crate::{exit, interrupt, units, warehouse};
-
-/// Ids that are asked for in one query.
-const ASKED: usize = 1000;
 
 /// Replays, pipeline by pipeline: each has its own lease and commits.
 pub async fn run(console: &Console, store: &Path, args: &ReplayArgs) -> Result<u8> {
@@ -53,8 +50,8 @@ pub async fn run(console: &Console, store: &Path, args: &ReplayArgs) -> Result<u
     for (name, ids) in chosen {
         let (pipeline, place) = pipeline(&name, file.as_ref(), args)?;
         let destination = match &file {
-            Some(file) => file.open_destination()?,
-            None => open_dataset(&place)?,
+            Some(file) => file.open_destination(&surroundings(store, pipeline.disposition))?,
+            None => open_dataset(&place, store)?,
         };
         let letters = Kept { books: books.clone(), ids, dataset: place.clone(), corrections: corrections.clone() };
         let source = Arc::new(ReplaySource::new(Arc::new(letters), store.join("spool")));
@@ -113,7 +110,7 @@ fn pipeline(name: &str, file: Option<&PipelineFile>, args: &ReplayArgs) -> Resul
     let (mut pipeline, place) = match file {
         Some(file) if file.pipeline.name == name => {
             let elsewhere =
-                || Error::new(Kind::Config, code::CONFIG, format!("the dead letters of {name} are not in a local warehouse"));
+                || Error::new(Kind::Config, code::CONFIG, format!("the dead letters of {name} are where no command can look"));
             (file.pipeline.clone(), dataset(file).ok_or_else(elsewhere)?)
         }
         Some(file) => {
@@ -204,9 +201,8 @@ impl Letters for Kept {
         let filter =
             DeadLetterFilter { ids: self.ids.clone(), state: Some(DeadLetterState::Open), ..DeadLetterFilter::default() };
         let open: BTreeSet<String> = self.books.dead_letters(&filter).await?.into_iter().map(|letter| letter.key.id).collect();
-        let columns = r#""id", coalesce(octet_length("payload"), octet_length(encode("payload_bytes", 'base64')), 0) as "bytes""#;
         let mut sizes = BTreeMap::new();
-        for row in self.rows(columns, &self.ids).await? {
+        for row in self.rows(Wanted::Sizes, &self.ids).await? {
             sizes.insert(row["id"].as_str().unwrap_or_default().to_owned(), row["bytes"].as_u64().unwrap_or_default());
         }
         let size = |id: &String| {
@@ -217,9 +213,8 @@ impl Letters for Kept {
     }
 
     async fn fetch(&self, ids: &[String]) -> Result<Vec<Letter>> {
-        let columns = r#""id", "table", "decoding", "payload", "payload_bytes", "payload_file""#;
         let mut rows: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
-        for row in self.rows(columns, ids).await? {
+        for row in self.rows(Wanted::Everything, ids).await? {
             rows.insert(row["id"].as_str().unwrap_or_default().to_owned(), row);
         }
         ids.iter().map(|id| self.letter(id, rows.remove(id))).collect()
@@ -227,14 +222,9 @@ impl Letters for Kept {
 }
 
 impl Kept {
-    async fn rows(&self, columns: &str, ids: &[String]) -> Result<Vec<Map<String, Value>>> {
-        let warehouse = Warehouse::open(&self.dataset.folder)?;
-        let mut rows = Vec::new();
-        for ids in ids.chunks(ASKED) {
-            let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-            rows.extend(warehouse::select_letters(&warehouse, &self.dataset.name, columns, &ids).await?);
-        }
-        Ok(rows)
+    async fn rows(&self, wanted: Wanted, ids: &[String]) -> Result<Vec<Map<String, Value>>> {
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        warehouse::dead_letters(&self.dataset, wanted, &ids).await
     }
 
     fn letter(&self, id: &str, row: Option<Map<String, Value>>) -> Result<Letter> {
