@@ -1,8 +1,8 @@
 //! BigQuery as a destination, exactly once.
 //!
 //! One folder for every way to write ([`config::Method`]): each says what `stage` leaves behind (a *committable*) and how
-//! `publish` makes it visible so that repeating it changes nothing. What they share: who we are ([`credentials`]), REST
-//! ([`rest`]), the Storage Write connection ([`write`]), the tables ([`tables`]) and the marks ([`marks`]).
+//! `publish` makes it visible so that repeating it changes nothing. What they share: who we are (`credentials`), REST
+//! (`rest`), the Storage Write connection (`write`), the tables (`tables`) and the marks (`marks`).
 
 mod bucket;
 mod cells;

@@ -3,4 +3,5 @@
 
 mod bench;
 mod conformance;
+mod official_client;
 mod own_server;
