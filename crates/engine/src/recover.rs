@@ -4,6 +4,7 @@ use longshore_core::Result;
 use longshore_core::commit::{CommitNumber, Entry, EntryState, check_mark};
 use longshore_core::error::{Error, Kind, code};
 use longshore_core::event::RunEvent;
+use longshore_core::retry::Policy;
 
 use crate::run::Session;
 
@@ -31,7 +32,7 @@ impl Session {
         let state = self.store.pipeline(&self.pipeline.name).await?;
         let pending: Vec<CommitNumber> =
             state.open.iter().filter(|entry| entry.state == EntryState::Journalled).map(|entry| entry.n).collect();
-        let marks = self.destination.open(&self.application, tables).await?;
+        let marks = Policy::default().run(&self.cx.stop, || self.destination.open(&self.application, tables)).await?;
         for (table, mark) in &marks {
             let foreign =
                 mark.others.iter().find(|other| other.store != self.application.store || other.pipeline == self.pipeline.name);

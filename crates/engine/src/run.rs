@@ -229,7 +229,7 @@ impl Session {
             disposition: WriteDisposition::Append,
             partition_by: None,
         };
-        self.destination.prepare(&change, Mode::Apply).await.map(drop)
+        Policy::default().run(&self.cx.stop, || self.destination.prepare(&change, Mode::Apply)).await.map(drop)
     }
 
     /// Marks attempts dead, those of older runs included, and removes what they staged.

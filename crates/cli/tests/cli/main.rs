@@ -4,6 +4,7 @@
 //! writes) is replaced before it is compared.
 
 mod arguments;
+mod bigquery;
 mod extremes;
 mod faults;
 mod load;

@@ -75,7 +75,7 @@ impl Bucket {
         let write = self
             .storage()
             .await?
-            .write_object(format!("projects/_/buckets/{}", self.name), &name, Pieces(receiver))
+            .write_object(format!("projects/_/buckets/{}", self.name), &name, Pieces { receiver, ended: false })
             .set_content_type(content_type)
             .with_resumable_upload_threshold(BUFFER_BYTES)
             .with_resumable_upload_buffer_size(BUFFER_BYTES)
@@ -216,15 +216,25 @@ impl Seen {
 }
 
 /// The pieces as the client of Cloud Storage asks for them.
-struct Pieces(mpsc::Receiver<Piece>);
+struct Pieces {
+    receiver: mpsc::Receiver<Piece>,
+    ended: bool,
+}
 
 impl StreamingSource for Pieces {
     type Error = std::io::Error;
 
     async fn next(&mut self) -> Option<Result<Bytes, std::io::Error>> {
-        match self.0.recv().await {
+        // It asks again after the end, when it tries again.
+        if self.ended {
+            return None;
+        }
+        match self.receiver.recv().await {
             Some(Piece::Bytes(bytes)) => Some(Ok(bytes)),
-            Some(Piece::End) => None,
+            Some(Piece::End) => {
+                self.ended = true;
+                None
+            }
             None => Some(Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the file was given up"))),
         }
     }

@@ -9,7 +9,9 @@ use longshore_core::Result;
 use longshore_core::batch::Payload;
 use longshore_core::commit::{Application, AttemptId, Committable, Published, WriteDisposition};
 use longshore_core::destination::{Batches, Destination, Mode, PastCommit, Plan, Publication, SchemaChange, TableMark};
+use longshore_core::retry::Policy;
 use longshore_core::schema::TableSchema;
+use longshore_core::stop::Stop;
 
 use crate::bucket::Bucket;
 use crate::config::{BigQueryConfig, FileFormat, Method};
@@ -120,7 +122,8 @@ impl Destination for BigQueryDestination {
         disposition: WriteDisposition,
         batches: Batches,
     ) -> Result<Committable> {
-        let remote = self.tables.get(table).await?;
+        // Nothing has been taken from the stream of rows yet: this can still be tried again.
+        let remote = Policy::default().run(&Stop::default(), || self.tables.get(table)).await?;
         let remote = remote.ok_or_else(|| destination(codes::MISSING, format!("table {table} is gone")))?;
         let stage = Stage {
             tables: &self.tables,

@@ -109,8 +109,10 @@ pub(crate) async fn once(tables: &Tables, doing: &str, id: &str, configuration: 
             }
             job = tables.rest().get(doing, &format!("{path}/{id}"), &[("location", location)]).await?;
         }
-        let Some(error) = job["status"].get("errorResult").filter(|error| !error.is_null()) else { return Ok(ended) };
-        let refusal = job_refusal(doing, error);
+        if job["status"]["errorResult"].is_null() {
+            return Ok(ended);
+        }
+        let refusal = job_refusal(doing, &job["status"]);
         let passes = match refusal.reason.as_str() {
             "backendError" | "internalError" | "jobBackendError" | "jobInternalError" | "stopped" => true,
             // Not at once: whoever asks again comes by here.
@@ -128,9 +130,10 @@ pub(crate) async fn once(tables: &Tables, doing: &str, id: &str, configuration: 
 /// Jobs in a row that fail for a passing reason before a person has to look.
 const MOST_TRIES: u32 = 20;
 
-fn job_refusal(doing: &str, error: &Value) -> Refusal {
+fn job_refusal(doing: &str, status: &Value) -> Refusal {
+    let error = &status["errorResult"];
     let reason = error["reason"].as_str().unwrap_or_default().to_owned();
-    let status = match reason.as_str() {
+    let http = match reason.as_str() {
         "notFound" => 404,
         "accessDenied" => 403,
         "duplicate" => 409,
@@ -138,6 +141,12 @@ fn job_refusal(doing: &str, error: &Value) -> Refusal {
         "backendError" | "internalError" => 503,
         _ => 400,
     };
-    let message = error["message"].as_str().unwrap_or_default().to_owned();
-    Refusal { doing: doing.to_owned(), status, reason, message, retry_after: None }
+    let mut message = error["message"].as_str().unwrap_or_default().to_owned();
+    // What the result only sums up stands in the list: the file and the value.
+    let details = status["errors"].as_array().into_iter().flatten().filter(|detail| detail["message"] != error["message"]);
+    for detail in details.take(3) {
+        let place = detail["location"].as_str().map_or_else(String::new, |place| format!("{place}: "));
+        message += &format!("; {place}{}", detail["message"].as_str().unwrap_or_default());
+    }
+    Refusal { doing: doing.to_owned(), status: http, reason, message, retry_after: None }
 }

@@ -197,7 +197,10 @@ fn big_decimal(text: &str) -> Result<i256> {
     if fraction.len() > 38 {
         return Err(refused());
     }
-    i256::from_string(&format!("{sign}{whole}{fraction:0<38}")).ok_or_else(refused)
+    let unscaled = format!("{sign}{whole}{fraction:0<38}");
+    // Arrow does not read the lowest number of all.
+    let lowest = || (unscaled == i256::MIN.to_string()).then_some(i256::MIN);
+    i256::from_string(&unscaled).or_else(lowest).ok_or_else(refused)
 }
 
 /// `HH:MM:SS.ffffff` as microseconds since midnight.
@@ -244,6 +247,8 @@ mod tests {
         assert_eq!(big_decimal("-0.5").expect("fits"), i256::from_string(&format!("-5{}", "0".repeat(37))).expect("a number"));
         let largest = "578960446186580977117854925043439539266.34992332820282019728792003956564819967";
         assert_eq!(big_decimal(largest).expect("fits"), i256::MAX);
+        let lowest = "-578960446186580977117854925043439539266.34992332820282019728792003956564819968";
+        assert_eq!(big_decimal(lowest).expect("fits"), i256::MIN);
         assert_eq!(time_of_day("23:59:59.999999").expect("fits"), 86_399_999_999);
         assert_eq!(time_of_day("00:00:01").expect("fits"), 1_000_000);
         assert_eq!(interval("-1-2 3 -4:5:6.5").expect("fits"), IntervalMonthDayNano::new(-14, 3, -14_706_500_000_000));

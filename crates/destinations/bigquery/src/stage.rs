@@ -11,7 +11,9 @@ use longshore_core::commit::{AttemptId, Committable, WriteDisposition};
 use longshore_core::destination::Batches;
 use longshore_core::error::Retry;
 use longshore_core::failpoint;
+use longshore_core::retry::Policy;
 use longshore_core::schema::TableSchema;
+use longshore_core::stop::Stop;
 use serde_json::json;
 
 use crate::bucket::Bucket;
@@ -148,16 +150,22 @@ impl Stage<'_> {
         })
     }
 
+    /// A new stream. If an answer is lost, an empty one stays behind, which BigQuery removes.
+    async fn create(&self, table: &str, type_: StreamType) -> Result<String> {
+        Policy::default().run(&Stop::default(), || async { Ok(self.write.create(table, type_).await?) }).await
+    }
+
     /// Rows in a new pending stream of `target`, finalized; none if there are no rows.
     async fn pending(&self, target: &str, batches: Batches, counted: &mut Counted) -> Result<Option<String>> {
         let mut batches = batches.peekable();
         if std::pin::Pin::new(&mut batches).peek().await.is_none() {
             return Ok(None);
         }
-        let stream = self.write.create(target, StreamType::Pending).await?;
+        let stream = self.create(target, StreamType::Pending).await?;
         let end = self.append(&stream, 0, batches.boxed(), counted).await?;
         failpoint::hit("stage.before_sync");
-        let held = self.write.finalize(&stream).await?;
+        let finalize = || async { Ok(self.write.finalize(&stream).await?) };
+        let held = Policy::default().run(&Stop::default(), finalize).await?;
         if held != end {
             return Err(destination(codes::OFFSET, format!("a stream of {end} rows holds {held}")).with_retry(Retry::Backoff));
         }
@@ -172,7 +180,7 @@ impl Stage<'_> {
         }
         let (stream, first) = match self.idle.take(self.table, &self.remote.born()) {
             Some(idle) => idle,
-            None => (self.write.create(&self.tables.resource_name(self.table), StreamType::Buffered).await?, 0),
+            None => (self.create(&self.tables.resource_name(self.table), StreamType::Buffered).await?, 0),
         };
         // From here on the stream is not idle: only `publish` of what this yields makes it so again.
         let end = self.append(&stream, first, batches.boxed(), counted).await?;

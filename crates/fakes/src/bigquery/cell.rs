@@ -182,7 +182,8 @@ pub(crate) fn big_numeric(text: &str) -> Result<Cell, String> {
     }
     // What it holds is a 256-bit integer times 10^-38.
     let unscaled = format!("{digits}{}", "0".repeat(38 - scale as usize));
-    if unscaled.len() > 77 || i256::from_string(&unscaled).is_none() {
+    let lowest = || negative && format!("-{unscaled}") == i256::MIN.to_string();
+    if unscaled.len() > 77 || (i256::from_string(&unscaled).is_none() && !lowest()) {
         return Err(invalid());
     }
     let text = decimal_text(&digits, scale as usize);

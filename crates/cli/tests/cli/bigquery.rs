@@ -1,0 +1,212 @@
+//! The whole command into BigQuery, against a server of our own: killed at every step, every answer lost once, and compared with the
+//! embedded warehouse. At the end a checker counts: each record is in the table once or in the dead letters once.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
+
+use longshore_core::failpoint;
+use longshore_fakes::bigquery::{FakeBigQuery, Fault, Rule};
+use serde_json::{Value, json};
+
+use crate::place::{Place, Said};
+
+const METHODS: [&str; 3] = ["load_job", "storage_write_pending", "storage_write"];
+const RECORDS: usize = 60;
+
+/// A folder with two files, and a server to load them into.
+struct Scene {
+    place: Place,
+    server: FakeBigQuery,
+    method: &'static str,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Scene {
+    fn new(method: &'static str) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let server = runtime.block_on(FakeBigQuery::start());
+        server.create_dataset("acme", "shop", "EU");
+        server.create_bucket("landing", "EU");
+        let file = |file: usize| {
+            let value = |i: usize| if i % 29 == 13 { "oops".to_owned() } else { i.to_string() };
+            let lines: String = (0..RECORDS).map(|i| format!("{file}-{i};,{}\n", value(i))).collect();
+            format!("id,n\n{lines}")
+        };
+        let place = Place::with(&[("in/0.csv", &file(0)), ("in/1.csv", &file(1))]);
+        Self { place, server, method, runtime }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.place.command(args);
+        let _entered = self.runtime.enter();
+        command
+            .env("LONGSHORE_BIGQUERY_ENDPOINT", self.server.rest())
+            .env("LONGSHORE_BIGQUERY_WRITE_ENDPOINT", self.server.grpc())
+            .env("LONGSHORE_BIGQUERY_STORAGE_ENDPOINT", self.server.rest())
+            .env("LONGSHORE_BIGQUERY_ANONYMOUS", "true")
+            .env("LONGSHORE_BIGQUERY_METHOD", self.method)
+            .env("LONGSHORE_TEST_LEASE_MS", "1500");
+        if self.method == "load_job" {
+            command.env("LONGSHORE_BIGQUERY_STAGING", "gs://landing/staging");
+        }
+        command
+    }
+
+    fn load(&self, more: &[&str]) -> Command {
+        let mut command = self.command(&["load", "in", "--to", "bigquery://acme/shop", "--table", "t"]);
+        command.args(["--type", "n=INT64", "--csv-header", "yes"]).args(more);
+        command
+    }
+
+    fn run(&self, mut command: Command) -> Said {
+        self.place.said(command.output().expect("the program runs"))
+    }
+
+    /// Each record once; nothing else waits anywhere.
+    fn check(&self, what: &str) {
+        let mut seen: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        for row in self.server.rows("shop", "t") {
+            seen.entry(row["id"].as_str().expect("an id").to_owned()).or_default().0 += 1;
+        }
+        for row in self.server.rows("shop", "_dead_letters") {
+            let payload = row["payload"].as_str().expect("a payload");
+            seen.entry(payload[..=payload.find(';').expect("an id")].to_owned()).or_default().1 += 1;
+        }
+        for file in 0..2 {
+            for i in 0..RECORDS {
+                let wanted = if i % 29 == 13 { (0, 1) } else { (1, 0) };
+                let id = format!("{file}-{i};");
+                assert_eq!(
+                    seen.remove(&id),
+                    Some(wanted),
+                    "{what}, {}: record {id} (in the table, in dead letters)",
+                    self.method
+                );
+            }
+        }
+        assert!(seen.is_empty(), "{what}: records that nobody wrote: {seen:?}");
+        assert_eq!(self.server.objects(), [] as [String; 0], "{what}: files that nobody needs any more");
+        let own: Vec<String> =
+            self.server.tables("shop").into_iter().filter(|table| table.starts_with("_longshore_stage")).collect();
+        assert!(own.is_empty(), "{what}: {own:?}");
+    }
+}
+
+#[test]
+fn killed_at_every_step_each_record_lands_once() {
+    for method in METHODS {
+        let mut hit = 0;
+        for failpoint in failpoint::ALL {
+            let scene = Scene::new(method);
+            let mut killed = scene.load(&[]);
+            let output = killed.env("LONGSHORE_FAILPOINT", failpoint).output().expect("the program runs");
+            hit += usize::from(output.status.signal() == Some(9));
+            assert!(output.status.signal() == Some(9) || output.status.success(), "{failpoint}: {output:?}");
+            let said = scene.run(scene.load(&[]));
+            assert_eq!(said.code, 0, "{failpoint}, {method}: {said}");
+            scene.check(failpoint);
+        }
+        assert!(hit >= failpoint::ALL.len() - 3, "{method}: only {hit} failpoints are on the way");
+    }
+}
+
+#[test]
+fn killed_while_it_replaces_rows_the_new_ones_are_there_once() {
+    for method in METHODS {
+        for failpoint in
+            ["stage.after", "journal.after", "publish.before_log_entry", "publish.log_entry_unsynced", "complete.before"]
+        {
+            let scene = Scene::new(method);
+            assert_eq!(scene.run(scene.load(&[])).code, 0);
+            let mut killed = scene.load(&["--write", "truncate"]);
+            let output = killed.env("LONGSHORE_FAILPOINT", failpoint).output().expect("the program runs");
+            assert_eq!(output.status.signal(), Some(9), "{failpoint}, {method}");
+            // The rows of the table itself; dead letters are added to, whatever becomes of the rows.
+            let said = scene.run(scene.load(&["--write", "truncate"]));
+            assert_eq!(said.code, 0, "{failpoint}, {method}: {said}");
+            let rows = scene.server.rows("shop", "t");
+            assert_eq!(rows.len(), 2 * RECORDS - 4, "{failpoint}, {method}");
+        }
+    }
+}
+
+#[test]
+fn whichever_answer_is_lost_each_record_lands_once() {
+    for method in METHODS {
+        let mut lost = 0;
+        loop {
+            let scene = Scene::new(method);
+            scene.server.arm(Rule::on("*", Fault::LoseAnswer).skip(lost));
+            let mut said = scene.run(scene.load(&[]));
+            let calls = scene.server.requests().len();
+            if calls <= lost {
+                // Nothing was lost any more.
+                assert_eq!(said.code, 0, "{said}");
+                break;
+            }
+            let which = scene.server.requests()[lost].clone();
+            if said.code != 0 {
+                said = scene.run(scene.load(&[]));
+            }
+            assert_eq!(said.code, 0, "{method}, answer {lost} ({which}) lost: {said}");
+            scene.check(&format!("answer {lost} ({which}) lost"));
+            lost += 1;
+        }
+        assert!(lost > 15, "{method}: {lost} calls");
+    }
+}
+
+/// One row with every type at a bound, one in the middle, one of nulls.
+fn extremes() -> (Value, String) {
+    let schema = json!([
+        {"name": "k", "type": "INT64", "mode": "REQUIRED"},
+        {"name": "s", "type": "STRING"}, {"name": "y", "type": "BYTES"}, {"name": "i", "type": "INT64"},
+        {"name": "f", "type": "FLOAT64"}, {"name": "n", "type": "NUMERIC"}, {"name": "bn", "type": "BIGNUMERIC"},
+        {"name": "b", "type": "BOOL"}, {"name": "ts", "type": "TIMESTAMP"}, {"name": "d", "type": "DATE"},
+        {"name": "t", "type": "TIME"}, {"name": "dt", "type": "DATETIME"}, {"name": "j", "type": "JSON"},
+        {"name": "iv", "type": "INTERVAL"}, {"name": "g", "type": "GEOGRAPHY"},
+        {"name": "l", "type": "NUMERIC", "mode": "REPEATED"},
+        {"name": "st", "type": "STRUCT", "fields": [
+            {"name": "a", "type": "TIME", "mode": "REPEATED"},
+            {"name": "x", "type": "STRUCT", "mode": "REPEATED", "fields": [{"name": "v", "type": "BIGNUMERIC"}]},
+        ]},
+    ]);
+    let rows = [
+        json!({"k": 1, "s": "é\u{1F30A}\n\"", "y": "AP8=", "i": i64::MIN, "f": "-Infinity",
+            "n": "-99999999999999999999999999999.999999999",
+            "bn": "578960446186580977117854925043439539266.34992332820282019728792003956564819967",
+            "b": true, "ts": "0001-01-01T00:00:00Z", "d": "0001-01-01", "t": "00:00:00", "dt": "0001-01-01T00:00:00",
+            "j": {"a": [1, null, "x"]}, "iv": "-10000-0 -3660000 -2000000:0:0", "g": "POINT(1 2)", "l": ["1.5", "-2"],
+            "st": {"a": ["23:59:59.999999"], "x": [{"v": "0.5"}, {"v": null}]}}),
+        json!({"k": 2, "s": "", "y": "", "i": i64::MAX, "f": "NaN", "n": "99999999999999999999999999999.999999999",
+            "bn": "-578960446186580977117854925043439539266.34992332820282019728792003956564819968",
+            "b": false, "ts": "9999-12-31T23:59:59.999999Z", "d": "9999-12-31", "t": "23:59:59.999999",
+            "dt": "9999-12-31T23:59:59.999999", "j": "text", "iv": "0-0 0 0:0:0", "g": "POINT(0 0)", "l": [],
+            "st": {"a": [], "x": []}}),
+        json!({"k": 3}),
+    ];
+    (schema, rows.iter().map(|row| format!("{row}\n")).collect())
+}
+
+#[test]
+fn bigquery_holds_what_the_embedded_warehouse_holds() {
+    let (schema, rows) = extremes();
+    for method in METHODS {
+        let scene = Scene::new(method);
+        scene.place.write("all.jsonl", &rows);
+        scene.place.write("schema.json", &schema.to_string());
+        let load = |to: &str| {
+            let said = scene.run(scene.command(&["load", "all.jsonl", "--schema", "schema.json", "--to", to]));
+            assert_eq!(said.code, 0, "{method}: {said}");
+        };
+        load("warehouse/shop");
+        load("bigquery://acme/shop");
+        let sql = "select * from shop.all order by k";
+        let here = scene.run(scene.command(&["query", sql.replace("shop.all", "shop.\"all\"").as_str(), "--json"])).objects();
+        let there = "select * from `shop.all` order by k";
+        let there = scene.run(scene.command(&["query", "--on", "bigquery://acme/shop", there, "--json"]));
+        assert_eq!(there.code, 0, "{there}");
+        assert_eq!((there.objects(), here.len()), (here, 3), "{method}");
+    }
+}
