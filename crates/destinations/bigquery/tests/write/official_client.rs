@@ -10,6 +10,8 @@ use longshore_testkit::services;
 async fn googles_python_clients_work_against_our_own_server() {
     let Some(python) = services::python() else { return };
     let server = FakeBigQuery::start().await;
+    server.create_dataset("project", "dataset", "US");
+    server.create_bucket("bucket", "US");
     let manifest = std::env::var("CARGO_MANIFEST_DIR").unwrap();
     let script = Path::new(&manifest).join("../../fakes/tests/official_client.py");
     let (rest, grpc) = (server.rest(), server.grpc());
