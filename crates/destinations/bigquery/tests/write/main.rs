@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod bench;
+mod cases;
 mod conformance;
 mod official_client;
 mod own_server;
