@@ -108,6 +108,32 @@ pub struct PastCommit {
 /// What is staged: rows in the table's columns as `prepare` settled them.
 pub type Batches = BoxStream<'static, Result<Rows>>;
 
+/// What `stage` yields.
+#[derive(Debug, Clone)]
+pub struct Staged {
+    /// The rows that were taken.
+    pub committable: Committable,
+    /// The rows that the destination says a final no to. They are not in the committable.
+    pub refused: Vec<Refusal>,
+}
+
+/// A row that a destination does not take, told while it is staged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// Which of all rows that were handed over, from 0.
+    pub row: u64,
+    /// The row, as one JSON object.
+    pub values: serde_json::Value,
+    /// The destination's own words.
+    pub reason: String,
+}
+
+impl From<Committable> for Staged {
+    fn from(committable: Committable) -> Self {
+        Self { committable, refused: Vec::new() }
+    }
+}
+
 /// Writes one dataset of one system. Object-safe; see the module for what MUST hold.
 #[async_trait]
 pub trait Destination: Send + Sync {
@@ -118,7 +144,8 @@ pub trait Destination: Send + Sync {
     /// there stays as it is and one that is not is not made.
     async fn prepare(&self, change: &SchemaChange, mode: Mode) -> Result<Plan>;
 
-    /// Keeps rows where they are durable and not visible. With `Truncate`, a committable comes back even without rows.
+    /// Keeps rows where they are durable and not visible. With `Truncate`, a committable comes back even without rows. A row that the
+    /// destination does not take comes back, too, and the others are kept.
     async fn stage(
         &self,
         attempt: &AttemptId,
@@ -126,7 +153,7 @@ pub trait Destination: Send + Sync {
         schema: &TableSchema,
         disposition: WriteDisposition,
         batches: Batches,
-    ) -> Result<Committable>;
+    ) -> Result<Staged>;
 
     /// Makes everything staged for one table of one commit visible.
     async fn publish(&self, publication: Publication<'_>) -> Result<Published>;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use longshore_core::Result;
-use longshore_core::batch::{Batch, Chunk, Item, Reject, Rows};
+use longshore_core::batch::{Batch, Chunk, Item, Payload, Reject, Rows, Unit};
 use longshore_core::budget::Permit;
 use longshore_core::commit::{AttemptId, Committable, Counts, DEAD_LETTERS, WriteDisposition};
-use longshore_core::destination::Destination;
-use longshore_core::error::{Error, Kind, code};
+use longshore_core::destination::{self, Destination, Refusal};
+use longshore_core::error::{Error, Kind, Place, code};
 use longshore_core::event::{Phase, RunEvent};
 use longshore_core::lanes::in_lanes;
 use longshore_core::position::Covers;
@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::dead_letters::{self, Letters};
+use crate::error::{ROW_REFUSED, ROWS_REFUSED};
 use crate::lease::interrupted;
 use crate::run::Session;
 
@@ -54,7 +55,9 @@ struct Decoded {
 /// One table's rows on their way to the destination.
 struct Stager {
     sender: mpsc::Sender<Result<Rows>>,
-    task: JoinHandle<Result<Committable>>,
+    task: JoinHandle<Result<destination::Staged>>,
+    /// Where the rows came from, in order: the number behind the last row of a split, and the split.
+    origins: Vec<(u64, String)>,
 }
 
 /// Stages everything of these splits, and the rejects of those that could not be read at all.
@@ -143,9 +146,10 @@ impl<'a> Staging<'a> {
         if rows > 0 {
             *self.rows.entry((split.to_owned(), batch.table.clone())).or_default() += rows;
             *self.counts.rows.entry(batch.table.clone()).or_default() += rows;
-            let stager = self.stagers.get(&batch.table).ok_or_else(|| {
+            let stager = self.stagers.get_mut(&batch.table).ok_or_else(|| {
                 Error::new(Kind::Bug, code::BUG, format!("rows came for the table {}, which was not described", batch.table))
             })?;
+            stager.note(split, rows);
             send(stager, batch.rows).await?;
         }
         if batch.rejects.is_empty() { Ok(()) } else { self.reject(split, batch.rejects).await }
@@ -183,26 +187,99 @@ impl<'a> Staging<'a> {
         Policy::default().run(&self.session.cx.stop, || store.keep_letters(attempt, &keys)).await
     }
 
-    /// Waits for every stager. If `whole` is false they are told to give up.
-    async fn finish(self, whole: bool) -> Result<Staged> {
+    /// Waits for every stager. If `whole` is false they are told to give up. What a destination does not take becomes dead letters, whose
+    /// own stager ends last.
+    async fn finish(mut self, mut whole: bool) -> Result<Staged> {
         let mut committables = Vec::new();
         let mut failed = None;
-        for (_, Stager { sender, task }) in self.stagers {
-            if !whole {
-                // Whether it still listens does not matter: it has failed then.
-                let _ = sender.send(Err(interrupted())).await;
+        let mut waiting: Vec<(String, Stager)> = std::mem::take(&mut self.stagers).into_iter().collect();
+        waiting.sort_by_key(|(table, _)| table == DEAD_LETTERS);
+        let letters = waiting.pop_if(|(table, _)| table == DEAD_LETTERS);
+        self.stagers.extend(letters);
+        for (table, stager) in waiting {
+            match stager.end(whole).await {
+                Ok(Some((staged, origins))) => {
+                    committables.push(staged.committable);
+                    if let Err(error) = self.refuse(&table, staged.refused, &origins).await {
+                        failed = failed.or(Some(error));
+                        whole = false;
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => failed = failed.or(Some(error)),
             }
-            drop(sender);
-            match task.await {
-                Ok(Ok(committable)) => committables.push(committable),
-                Ok(Err(error)) if error.kind() == Kind::Interrupted && !whole => {}
-                Ok(Err(error)) => failed = failed.or(Some(error)),
-                Err(panic) => return Err(Error::new(Kind::Bug, code::BUG, "staging panicked").caused_by(panic)),
+        }
+        if let Some(letters) = self.stagers.remove(DEAD_LETTERS) {
+            match letters.end(whole).await {
+                Ok(Some((staged, _))) if staged.refused.is_empty() => committables.push(staged.committable),
+                Ok(Some((staged, _))) => {
+                    let reason = staged.refused.into_iter().next().map(|refused| refused.reason).unwrap_or_default();
+                    failed = failed.or(Some(
+                        Error::new(Kind::Destination, ROWS_REFUSED, "dead letters were refused").with("reason", reason),
+                    ));
+                }
+                Ok(None) => {}
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
         match failed {
             Some(error) => Err(error),
             None => Ok(Staged { committables, covers: Vec::new(), counts: self.counts, rows: self.rows, rejects: self.rejects }),
+        }
+    }
+
+    /// Rows that the destination does not take: no rows after all, but dead letters.
+    async fn refuse(&mut self, table: &str, refused: Vec<Refusal>, origins: &[(u64, String)]) -> Result<()> {
+        for Refusal { row, values, reason } in refused {
+            let at = origins.partition_point(|(end, _)| *end <= row);
+            let split = origins.get(at).map(|(_, split)| split.clone()).unwrap_or_default();
+            if let Some(rows) = self.rows.get_mut(&(split.clone(), table.to_owned())) {
+                *rows -= 1;
+            }
+            if let Some(rows) = self.counts.rows.get_mut(table) {
+                *rows -= 1;
+            }
+            let reject = Reject {
+                unit: Unit::Row,
+                table: Some(table.to_owned()),
+                payload: Payload::Inline(values.to_string().into_bytes()),
+                code: ROW_REFUSED.name,
+                reason,
+                place: Place { file: split.clone(), line: None, column: None },
+                field: None,
+                decoding: None,
+                index: row,
+            };
+            self.reject(&split, vec![reject]).await?;
+        }
+        self.keep_letters().await
+    }
+}
+
+impl Stager {
+    /// Notes that so many rows of a split follow.
+    fn note(&mut self, split: &str, rows: u64) {
+        match self.origins.last_mut() {
+            Some((end, last)) if last == split => *end += rows,
+            last => {
+                let end = last.map_or(0, |(end, _)| *end) + rows;
+                self.origins.push((end, split.to_owned()));
+            }
+        }
+    }
+
+    /// Waits for it; `None` if it gave up as it was told to.
+    async fn end(self, whole: bool) -> Result<Option<(destination::Staged, Vec<(u64, String)>)>> {
+        if !whole {
+            // Whether it still listens does not matter: it has failed then.
+            let _ = self.sender.send(Err(interrupted())).await;
+        }
+        drop(self.sender);
+        match self.task.await {
+            Ok(Ok(staged)) => Ok(Some((staged, self.origins))),
+            Ok(Err(error)) if error.kind() == Kind::Interrupted && !whole => Ok(None),
+            Ok(Err(error)) => Err(error),
+            Err(panic) => Err(Error::new(Kind::Bug, code::BUG, "staging panicked").caused_by(panic)),
         }
     }
 }
@@ -218,7 +295,7 @@ fn start(
     let batches = stream::poll_fn(move |cx| receiver.poll_recv(cx)).boxed();
     let (destination, attempt, table, schema) = (destination.clone(), attempt.clone(), table.to_owned(), target.schema.clone());
     let task = tokio::spawn(async move { destination.stage(&attempt, &table, &schema, disposition, batches).await });
-    Stager { sender, task }
+    Stager { sender, task, origins: Vec::new() }
 }
 
 async fn send(stager: &Stager, rows: Rows) -> Result<()> {

@@ -207,6 +207,8 @@ impl Bench {
         let rows = if ids.is_empty() { Vec::new() } else { vec![Ok(Rows::Plain(batch(ids)))] };
         let staged =
             self.subject.worker().stage(&AttemptId(attempt.into()), TABLE, &columns(), disposition, stream(rows)).await?;
+        assert_eq!(staged.refused, [], "nothing is wrong with these rows");
+        let staged = staged.committable;
         assert_eq!((staged.table.as_str(), staged.rows, staged.disposition), (TABLE, ids.len() as u64, disposition));
         Ok(staged)
     }

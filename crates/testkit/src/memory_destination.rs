@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use futures::StreamExt;
-use longshore_core::Result;
 use longshore_core::batch::{Payload, Rows};
 use longshore_core::commit::{Application, AttemptId, CommitNumber, Committable, Contract, Published, WriteDisposition};
 use longshore_core::destination::{Batches, Destination, Mode, PastCommit, Plan, Publication, SchemaChange, TableMark};
 use longshore_core::error::{Code, Error, Kind, Retry};
 use longshore_core::schema::{Mode as ColumnMode, TableSchema};
+use longshore_core::{Result, destination};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
 
@@ -331,7 +331,7 @@ impl Destination for MemoryDestination {
         schema: &TableSchema,
         disposition: WriteDisposition,
         mut batches: Batches,
-    ) -> Result<Committable> {
+    ) -> Result<destination::Staged> {
         self.pass("stage.before").await?;
         let born = self.data().tables.get(table).map(|table| table.id);
         let born = born.ok_or_else(|| refused(format!("table {table} is gone")).with_retry(Retry::Backoff))?;
@@ -349,14 +349,14 @@ impl Destination for MemoryDestination {
         let text = Value::Array(lines).to_string();
         self.data().staged.insert(id.clone(), Staged { attempt: attempt.clone(), rows, published: false });
         self.pass("stage.after").await?;
-        Ok(Committable {
+        Ok(destination::Staged::from(Committable {
             table: table.to_owned(),
             disposition,
             payload: json!({"staged": id, "table": born}),
             rows: count,
             bytes: text.len() as u64,
             digest: blake3::hash(text.as_bytes()).to_hex().to_string(),
-        })
+        }))
     }
 
     async fn publish(&self, publication: Publication<'_>) -> Result<Published> {

@@ -210,3 +210,28 @@ fn bigquery_holds_what_the_embedded_warehouse_holds() {
         assert_eq!((there.objects(), here.len()), (here, 3), "{method}");
     }
 }
+
+#[test]
+fn a_row_that_bigquery_refuses_becomes_a_dead_letter_and_the_rest_lands() {
+    for method in ["storage_write_pending", "storage_write"] {
+        let scene = Scene::new(method);
+        let schema = json!([{"name": "id", "type": "STRING", "maxLength": "4"}, {"name": "n", "type": "INT64"}]);
+        let schema = longshore_core::schema::TableSchema::from_json(&schema).expect("valid");
+        scene.server.create_table("shop", "t", &schema, json!({}));
+        // Of each file the first ten records fit: `0-9;` has four characters, `0-10;` five.
+        let said = scene.run(scene.load(&["--json"]));
+        assert_eq!(said.code, 0, "{said}");
+        let rows = scene.server.rows("shop", "t");
+        assert!(rows.iter().all(|row| row["id"].as_str().is_some_and(|id| id.len() == 4)), "{rows:?}");
+        assert_eq!(rows.len(), 20, "{method}");
+        let letters = scene.server.rows("shop", "_dead_letters");
+        assert_eq!(letters.len(), 2 * RECORDS - 20, "{method}");
+        let refused: Vec<&Value> = letters.iter().filter(|letter| letter["code"] == "row_refused").collect();
+        assert_eq!(refused.len(), 2 * RECORDS - 20 - 4);
+        let payload: Value = serde_json::from_str(refused[0]["payload"].as_str().expect("a payload")).expect("JSON");
+        assert!(payload["id"].as_str().is_some_and(|id| id.len() == 5) && payload["n"].is_number(), "{payload}");
+        assert!(refused.iter().all(|letter| letter["file"].as_str().is_some_and(|file| file.ends_with(".csv"))));
+        let summary = said.objects().pop().expect("a summary");
+        assert_eq!((&summary["tables"]["t"], &summary["rejects"]), (&json!(20), &json!(100)), "{summary}");
+    }
+}

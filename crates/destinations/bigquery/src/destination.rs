@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use longshore_core::Result;
 use longshore_core::batch::Payload;
-use longshore_core::commit::{Application, AttemptId, Committable, Published, WriteDisposition};
-use longshore_core::destination::{Batches, Destination, Mode, PastCommit, Plan, Publication, SchemaChange, TableMark};
+use longshore_core::commit::{Application, AttemptId, Published, WriteDisposition};
+use longshore_core::destination::{
+    Batches, Destination, Mode, PastCommit, Plan, Publication, SchemaChange, Staged as Staging, TableMark,
+};
 use longshore_core::retry::Policy;
 use longshore_core::schema::TableSchema;
 use longshore_core::stop::Stop;
@@ -121,7 +123,7 @@ impl Destination for BigQueryDestination {
         schema: &TableSchema,
         disposition: WriteDisposition,
         batches: Batches,
-    ) -> Result<Committable> {
+    ) -> Result<Staging> {
         // Nothing has been taken from the stream of rows yet: this can still be tried again.
         let remote = Policy::default().run(&Stop::default(), || self.tables.get(table)).await?;
         let remote = remote.ok_or_else(|| destination(codes::MISSING, format!("table {table} is gone")))?;

@@ -23,7 +23,6 @@ pub mod codes {
         QUERY = "bigquery_query": "BigQuery cannot run the query. Its own words say where and why. Queries on a dataset of BigQuery are written in its own dialect.";
         STAGING = "bigquery_staging": "The bucket for load jobs is missing or cannot be used. Name a folder of one at the dataset's own place with `staging: gs://BUCKET/FOLDER`, or choose a method that needs none.";
         LOCATION = "bigquery_location": "The bucket for load jobs does not lie where the dataset does, and BigQuery loads from there only. Nothing was staged.";
-        ROW_TOO_LARGE = "bigquery_row_too_large": "One row is larger than a request of the Storage Write API can be (10 MB). Load it through a bucket, or shorten it.";
         CHANGES = "bigquery_changes_unsupported": "Rows that update or delete others by key cannot be written by this method, only rows to append.";
         CHANGED = "bigquery_table_changed": "The table's columns changed in a way that the rows do not fit, after they were settled. Run again: the rows are decoded anew into the columns that the table has now.";
         OFFSET = "bigquery_stream_disturbed": "Somebody else wrote to a stream that is ours, or its end is not where it was left. The rows go to a new stream.";

@@ -103,12 +103,12 @@ pub(crate) async fn write(tables: &Tables, write: &StorageWrite, mark: &Mark<'_>
     let batch =
         RecordBatch::try_new(schema.to_arrow(), columns).map_err(|e| bug("a mark does not fit its table").caused_by(e))?;
     let mut encoder = Encoder::new(&schema)?;
-    let pieces = encoder.pieces(&batch)?;
+    let pieces = encoder.cut(&batch)?.pieces;
     let stream = format!("{}/streams/_default", tables.resource_name(OURS));
     let append = || async {
         let mut appender = write.appender(&stream, encoder.header.clone(), None);
         for piece in pieces.clone() {
-            appender.append(piece).await?;
+            appender.append(piece, 0).await?;
         }
         appender.finish().await.map(drop)
     };

@@ -1,18 +1,23 @@
 //! Rows as the Storage Write API takes them: Arrow IPC messages in BigQuery's own Arrow types.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Decimal256Builder, IntervalMonthDayNanoBuilder, ListArray, RecordBatch, StringArray, StructArray,
-    Time64MicrosecondBuilder,
+    Array, ArrayRef, AsArray, BooleanArray, Decimal256Builder, IntervalMonthDayNanoBuilder, ListArray, RecordBatch, StringArray,
+    StructArray, Time64MicrosecondBuilder,
 };
 use arrow::datatypes::{
     DataType, Field as ArrowField, Fields, IntervalMonthDayNano, IntervalUnit, Schema, SchemaRef, TimeUnit, i256,
 };
+use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use longshore_core::Result;
+use longshore_core::destination::Refusal;
 use longshore_core::schema::{Field, Mode, TableSchema, Type};
+use longshore_core::show::value_to_json;
+use serde_json::Value;
 
 use crate::error::{bug, codes, destination};
 
@@ -55,6 +60,17 @@ pub(crate) struct Encoder {
 pub(crate) struct Piece {
     pub(crate) message: Bytes,
     pub(crate) rows: u64,
+    /// Which row of its batch is its first.
+    pub(crate) first: u64,
+}
+
+/// A batch in requests' sizes.
+#[derive(Debug, Default)]
+pub(crate) struct Cut {
+    /// In order.
+    pub(crate) pieces: Vec<Piece>,
+    /// The rows that no request holds: which of the batch, what is in them, and why not.
+    pub(crate) oversized: Vec<Refusal>,
 }
 
 impl Encoder {
@@ -65,41 +81,68 @@ impl Encoder {
         Ok(Self { native, writer, header })
     }
 
-    /// The rows of a batch in requests' sizes, in order.
+    /// The rows of a batch in requests' sizes.
     ///
-    /// Errors: `bigquery_row_too_large`, `bigquery_value`.
-    pub(crate) fn pieces(&mut self, batch: &RecordBatch) -> Result<Vec<Piece>> {
+    /// Errors: `bigquery_value`.
+    pub(crate) fn cut(&mut self, batch: &RecordBatch) -> Result<Cut> {
         let native = self.native.batch(batch)?;
-        let mut pieces = Vec::new();
-        self.cut(&native, &mut pieces)?;
-        Ok(pieces)
+        let mut cut = Cut::default();
+        self.halve(&native, 0, &mut cut)?;
+        Ok(cut)
     }
 
-    fn cut(&mut self, batch: &RecordBatch, pieces: &mut Vec<Piece>) -> Result<()> {
+    fn halve(&mut self, batch: &RecordBatch, first: u64, cut: &mut Cut) -> Result<()> {
         let rows = batch.num_rows();
         if rows == 0 {
             return Ok(());
         }
         // Halving first what is surely too large saves encoding it in vain.
         if rows == 1 || batch.get_array_memory_size() < 2 * REQUEST_BYTES {
-            self.writer.write(batch).map_err(encoding)?;
-            let message: Bytes = std::mem::take(self.writer.get_mut()).into();
+            let message = self.message(batch)?;
             if message.len() <= REQUEST_BYTES {
-                pieces.push(Piece { message, rows: rows as u64 });
+                cut.pieces.push(Piece { message, rows: rows as u64, first });
                 return Ok(());
             }
             if rows == 1 {
-                return Err(destination(
-                    codes::ROW_TOO_LARGE,
-                    format!("a row of {} bytes is too large for BigQuery", message.len()),
-                )
-                .hint("a request takes 10 MB; load it through a bucket, or shorten the row"));
+                let reason = format!("a row of {} bytes does not fit a request of BigQuery's, which takes 10 MB", message.len());
+                cut.oversized.push(Refusal { row: first, values: object(batch, 0), reason });
+                return Ok(());
             }
         }
         let half = rows / 2;
-        self.cut(&compact(&batch.slice(0, half))?, pieces)?;
-        self.cut(&compact(&batch.slice(half, rows - half))?, pieces)
+        self.halve(&compact(&batch.slice(0, half))?, first, cut)?;
+        self.halve(&compact(&batch.slice(half, rows - half))?, first + half as u64, cut)
     }
+
+    fn message(&mut self, batch: &RecordBatch) -> Result<Bytes> {
+        self.writer.write(batch).map_err(encoding)?;
+        Ok(std::mem::take(self.writer.get_mut()).into())
+    }
+}
+
+/// The rows of a message without some of them, as another message; and those, as objects. `None` if no row is left.
+pub(crate) fn without(header: &Bytes, message: &Bytes, rows: &BTreeSet<usize>) -> Result<(Option<Bytes>, Vec<Value>)> {
+    let stream = [header.as_ref(), message.as_ref()].concat();
+    let mut reader = StreamReader::try_new(stream.as_slice(), None).map_err(encoding)?;
+    let batch = reader.next().ok_or_else(|| bug("a message without a batch"))?.map_err(encoding)?;
+    let out = rows.iter().filter(|row| **row < batch.num_rows()).map(|row| object(&batch, *row)).collect();
+    let kept: BooleanArray = (0..batch.num_rows()).map(|row| Some(!rows.contains(&row))).collect();
+    let rest = arrow::compute::filter_record_batch(&batch, &kept).map_err(encoding)?;
+    if rest.num_rows() == 0 {
+        return Ok((None, out));
+    }
+    let mut writer = StreamWriter::try_new(Vec::new(), &rest.schema()).map_err(encoding)?;
+    writer.get_mut().clear();
+    writer.write(&rest).map_err(encoding)?;
+    Ok((Some(std::mem::take(writer.get_mut()).into()), out))
+}
+
+/// A row as a JSON object, nulls left out.
+fn object(batch: &RecordBatch, row: usize) -> Value {
+    let schema = batch.schema();
+    let cells = schema.fields().iter().zip(batch.columns());
+    let known = cells.filter(|(_, column)| column.is_valid(row));
+    Value::Object(known.map(|(field, column)| (field.name().clone(), value_to_json(field, column, row))).collect())
 }
 
 /// A slice with buffers of its own, so that its size in memory is that of its rows.
@@ -240,7 +283,6 @@ fn interval(text: &str) -> Result<IntervalMonthDayNano> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::ipc::reader::StreamReader;
 
     #[test]
     fn text_carried_values_become_what_bigquery_takes() {
@@ -265,7 +307,9 @@ mod tests {
         let times: ArrayRef = Arc::new(StringArray::from(vec![Some("01:00:00.000000"); 25]));
         let batch = RecordBatch::try_new(schema.to_arrow(), vec![strings, times]).expect("a batch");
         let mut encoder = Encoder::new(&schema).expect("an encoder");
-        let pieces = encoder.pieces(&batch).expect("cut");
+        let pieces = encoder.cut(&batch).expect("cut").pieces;
+        let follow = pieces.windows(2).all(|pair| pair[0].first + pair[0].rows == pair[1].first);
+        assert!(pieces[0].first == 0 && follow, "{pieces:?}");
         assert!(pieces.len() > 2 && pieces.iter().all(|piece| piece.message.len() <= REQUEST_BYTES));
         let mut rows = 0;
         for piece in &pieces {
@@ -280,11 +324,27 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_no_request_holds_is_refused() {
+    fn a_row_that_no_request_holds_is_refused_alone() {
         let schema = TableSchema::new(vec![Field::new("s", Type::String)]);
-        let column: ArrayRef = Arc::new(StringArray::from(vec!["y".repeat(10_000_000)]));
+        let long = "y".repeat(10_000_000);
+        let column: ArrayRef = Arc::new(StringArray::from(vec!["a", long.as_str(), "b"]));
         let batch = RecordBatch::try_new(schema.to_arrow(), vec![column]).expect("a batch");
-        let error = Encoder::new(&schema).expect("an encoder").pieces(&batch).expect_err("too large");
-        assert_eq!(error.code(), "bigquery_row_too_large");
+        let cut = Encoder::new(&schema).expect("an encoder").cut(&batch).expect("cut");
+        assert_eq!(cut.oversized.iter().map(|refused| refused.row).collect::<Vec<_>>(), [1]);
+        assert_eq!(cut.oversized[0].values["s"].as_str().map(str::len), Some(10_000_000));
+        assert_eq!(cut.pieces.iter().map(|piece| (piece.first, piece.rows)).collect::<Vec<_>>(), [(0, 1), (2, 1)]);
+    }
+
+    #[test]
+    fn rows_are_taken_out_of_a_message() {
+        let schema = TableSchema::new(vec![Field::new("i", Type::Int64)]);
+        let column: ArrayRef = Arc::new(arrow::array::Int64Array::from(vec![10, 11, 12]));
+        let batch = RecordBatch::try_new(schema.to_arrow(), vec![column]).expect("a batch");
+        let mut encoder = Encoder::new(&schema).expect("an encoder");
+        let message = encoder.cut(&batch).expect("cut").pieces.remove(0).message;
+        let (rest, out) = without(&encoder.header, &message, &BTreeSet::from([1])).expect("taken out");
+        assert_eq!(out, [serde_json::json!({"i": 11})]);
+        let (none, out) = without(&encoder.header, &rest.expect("two are left"), &BTreeSet::from([0, 1])).expect("taken out");
+        assert_eq!((none, out), (None, vec![serde_json::json!({"i": 10}), serde_json::json!({"i": 12})]));
     }
 }

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use longshore_core::Result;
 use longshore_core::batch::Rows;
 use longshore_core::commit::{AttemptId, Committable, WriteDisposition};
-use longshore_core::destination::Batches;
+use longshore_core::destination::{self, Batches, Refusal};
 use longshore_core::error::Retry;
 use longshore_core::failpoint;
 use longshore_core::retry::Policy;
@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::bucket::Bucket;
 use crate::config::{FileFormat, Method};
-use crate::error::{bug, codes, destination};
+use crate::error::{bug, codes, destination as failed};
 use crate::files::{self, Files};
 use crate::rows::Encoder;
 use crate::tables::{OURS, Remote, Tables};
@@ -73,7 +73,7 @@ pub(crate) enum Kept {
 impl Staged {
     pub(crate) fn read(committable: &Committable) -> Result<Self> {
         let unreadable = || {
-            destination(codes::PAYLOAD, format!("the record of rows staged for table {} cannot be read", committable.table))
+            failed(codes::PAYLOAD, format!("the record of rows staged for table {} cannot be read", committable.table))
                 .with_retry(Retry::AfterFix)
         };
         let staged: Self = serde_json::from_value(committable.payload.clone()).map_err(|e| unreadable().caused_by(e))?;
@@ -122,10 +122,11 @@ struct Counted {
     rows: u64,
     bytes: u64,
     digest: blake3::Hasher,
+    refused: Vec<Refusal>,
 }
 
 impl Stage<'_> {
-    pub(crate) async fn run(self, batches: Batches) -> Result<Committable> {
+    pub(crate) async fn run(self, batches: Batches) -> Result<destination::Staged> {
         let mut counted = Counted::default();
         let kept = match (self.disposition, self.method) {
             (_, Method::LoadJob) => self.files(batches, &mut counted).await?,
@@ -140,14 +141,15 @@ impl Stage<'_> {
             }
         };
         let staged = Staged { format: FORMAT, born: self.remote.born(), kept };
-        Ok(Committable {
+        let committable = Committable {
             table: self.table.to_owned(),
             disposition: self.disposition,
             payload: serde_json::to_value(staged).map_err(|e| bug("cannot write a committable as JSON").caused_by(e))?,
             rows: counted.rows,
             bytes: counted.bytes,
             digest: counted.digest.finalize().to_hex().to_string(),
-        })
+        };
+        Ok(destination::Staged { committable, refused: counted.refused })
     }
 
     /// A new stream. If an answer is lost, an empty one stays behind, which BigQuery removes.
@@ -167,7 +169,7 @@ impl Stage<'_> {
         let finalize = || async { Ok(self.write.finalize(&stream).await?) };
         let held = Policy::default().run(&Stop::default(), finalize).await?;
         if held != end {
-            return Err(destination(codes::OFFSET, format!("a stream of {end} rows holds {held}")).with_retry(Retry::Backoff));
+            return Err(failed(codes::OFFSET, format!("a stream of {end} rows holds {held}")).with_retry(Retry::Backoff));
         }
         Ok(Some(stream))
     }
@@ -233,7 +235,7 @@ impl Stage<'_> {
     fn plain(&self, rows: Rows) -> Result<RecordBatch> {
         match rows {
             Rows::Plain(rows) => Ok(rows),
-            Rows::Changes(_) => Err(destination(codes::CHANGES, format!("table {} was sent changes by key", self.table))),
+            Rows::Changes(_) => Err(failed(codes::CHANGES, format!("table {} was sent changes by key", self.table))),
         }
     }
 
@@ -241,20 +243,25 @@ impl Stage<'_> {
     async fn append(&self, stream: &str, first: i64, mut batches: Batches, counted: &mut Counted) -> Result<i64> {
         let mut encoder = Encoder::new(self.schema)?;
         let mut appender = self.write.appender(stream, encoder.header.clone(), Some(first));
+        let mut seen = 0;
         while let Some(batch) = next(&mut batches, &mut appender).await? {
             let rows = self.plain(batch)?;
-            let first_batch = counted.rows == 0;
-            for piece in encoder.pieces(&rows)? {
-                counted.rows += piece.rows;
-                counted.bytes += piece.message.len() as u64;
-                counted.digest.update(&piece.message);
-                appender.append(piece).await?;
+            let cut = encoder.cut(&rows)?;
+            for piece in cut.pieces {
+                let number = seen + piece.first;
+                appender.append(piece, number).await?;
             }
-            if first_batch {
+            counted.refused.extend(cut.oversized.into_iter().map(|refused| Refusal { row: seen + refused.row, ..refused }));
+            if seen == 0 {
                 failpoint::hit("stage.first_batch");
             }
+            seen += rows.num_rows() as u64;
         }
-        appender.finish().await?.ok_or_else(|| bug("a stream with offsets lost its own"))
+        let appended = appender.finish().await?;
+        (counted.rows, counted.bytes, counted.digest) = (appended.rows, appended.bytes, appended.digest);
+        counted.refused.extend(appended.refused);
+        counted.refused.sort_by_key(|refused| refused.row);
+        appended.next.ok_or_else(|| bug("a stream with offsets lost its own"))
     }
 }
 

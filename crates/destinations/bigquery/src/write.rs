@@ -3,7 +3,7 @@
 //! Every append names its offset, so that after a lost connection the same requests may be sent again: what had arrived is
 //! answered with ALREADY_EXISTS, and that is success. Requests in flight are bounded in bytes and kept until they are answered.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::
 use googleapis_tonic_google_cloud_bigquery_storage_v1::google::rpc::Status as RpcStatus;
 use http::HeaderMap;
 use longshore_core::Result;
+use longshore_core::destination::Refusal as NoRow;
 use longshore_core::error::Error;
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -23,7 +24,7 @@ use crate::credentials::Identity;
 use crate::error::{Failure, Refusal, codes, destination};
 use crate::rows::Piece;
 
-use api::append_rows_request::{ArrowData, Rows};
+use api::append_rows_request::{ArrowData, Rows as RequestRows};
 use api::append_rows_response::Response;
 use api::big_query_write_client::BigQueryWriteClient;
 use api::storage_error::StorageErrorCode;
@@ -33,6 +34,8 @@ pub(crate) use api::write_stream::Type as StreamType;
 const IN_FLIGHT_BYTES: usize = 4 * crate::rows::REQUEST_BYTES;
 /// Requests that may be on their way to one stream.
 const IN_FLIGHT: usize = 64;
+/// Rows of one stage that BigQuery may refuse before that is taken for a mistake of the whole.
+const MOST_REFUSED: usize = 10_000;
 /// How often a broken connection is opened anew without anything having been answered in between.
 const REOPENED: u32 = 5;
 /// No answer of the API takes longer.
@@ -155,6 +158,7 @@ impl StorageWrite {
             unanswered: VecDeque::new(),
             connection: None,
             reopened: 0,
+            done: Appended { next: first, rows: 0, bytes: 0, digest: blake3::Hasher::new(), refused: Vec::new() },
         }
     }
 }
@@ -215,12 +219,57 @@ pub(crate) struct Appender {
     unanswered: VecDeque<Sent>,
     connection: Option<Connection>,
     reopened: u32,
+    /// What is answered.
+    done: Appended,
 }
 
 struct Sent {
     offset: Option<i64>,
-    piece: Piece,
+    message: bytes::Bytes,
+    /// Which rows of all that were handed over are in it, in order.
+    rows: Rows,
     _room: OwnedSemaphorePermit,
+}
+
+/// Numbers of rows.
+enum Rows {
+    /// So many from this one on.
+    Run(u64, u64),
+    /// What is left of a run.
+    List(Vec<u64>),
+}
+
+impl Rows {
+    fn len(&self) -> u64 {
+        match self {
+            Rows::Run(_, len) => *len,
+            Rows::List(list) => list.len() as u64,
+        }
+    }
+
+    fn number(&self, index: usize) -> u64 {
+        match self {
+            Rows::Run(first, _) => first + index as u64,
+            Rows::List(list) => list.get(index).copied().unwrap_or_default(),
+        }
+    }
+
+    fn without(&self, indices: &BTreeSet<usize>) -> Self {
+        let all = 0..usize::try_from(self.len()).unwrap_or(usize::MAX);
+        Rows::List(all.filter(|index| !indices.contains(index)).map(|index| self.number(index)).collect())
+    }
+}
+
+/// What became of everything that was appended.
+pub(crate) struct Appended {
+    /// The offset behind the last row; none on the default stream.
+    pub(crate) next: Option<i64>,
+    /// The rows that are in the stream, and their bytes and digest.
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    pub(crate) digest: blake3::Hasher,
+    /// The rows that BigQuery does not take.
+    pub(crate) refused: Vec<NoRow>,
 }
 
 struct Connection {
@@ -229,12 +278,13 @@ struct Connection {
 }
 
 impl Appender {
-    /// Sends a piece. Returns when it is on its way and there is room for another one.
-    pub(crate) async fn append(&mut self, piece: Piece) -> Result<()> {
+    /// Sends a piece; `first` is the number of its first row among all that are handed over. Returns when it is on its way and there is
+    /// room for another one.
+    pub(crate) async fn append(&mut self, piece: Piece, first: u64) -> Result<()> {
         let room = self.room(piece.message.len()).await?;
         let offset = self.next;
-        self.next = self.next.map(|next| next + i64::try_from(piece.rows).unwrap_or(i64::MAX));
-        let sent = Sent { offset, piece, _room: room };
+        self.next = self.next.map(|next| next + signed(piece.rows));
+        let sent = Sent { offset, message: piece.message, rows: Rows::Run(first, piece.rows), _room: room };
         let request = self.request(&sent, false);
         self.unanswered.push_back(sent);
         let broken = match &self.connection {
@@ -274,22 +324,22 @@ impl Appender {
         std::future::pending().await
     }
 
-    /// Waits until every piece is in the stream; returns the offset behind the last row.
-    pub(crate) async fn finish(mut self) -> Result<Option<i64>> {
+    /// Waits until every piece is in the stream.
+    pub(crate) async fn finish(mut self) -> Result<Appended> {
         while !self.unanswered.is_empty() {
             self.take_answer().await?;
         }
-        Ok(self.next)
+        Ok(Appended { next: self.next, ..self.done })
     }
 
     fn request(&self, sent: &Sent, first: bool) -> api::AppendRowsRequest {
         let writer_schema = first.then(|| api::ArrowSchema { serialized_schema: self.header.clone() });
-        let batch = api::ArrowRecordBatch { serialized_record_batch: sent.piece.message.clone(), ..Default::default() };
+        let batch = api::ArrowRecordBatch { serialized_record_batch: sent.message.clone(), ..Default::default() };
         api::AppendRowsRequest {
             write_stream: self.stream.clone(),
             offset: sent.offset,
             trace_id: if first { concat!("longshore:", env!("CARGO_PKG_VERSION")).to_owned() } else { String::new() },
-            rows: Some(Rows::ArrowRows(ArrowData { writer_schema, rows: Some(batch) })),
+            rows: Some(RequestRows::ArrowRows(ArrowData { writer_schema, rows: Some(batch) })),
             ..Default::default()
         }
     }
@@ -304,7 +354,7 @@ impl Appender {
             Err(_) => return self.reopen(Some(Status::deadline_exceeded("no answer in time"))).await,
         };
         if !answer.row_errors.is_empty() {
-            return Err(refused_rows(&answer.row_errors));
+            return self.take_out(&answer.row_errors).await;
         }
         if let Some(Response::Error(status)) = &answer.response {
             match verdict(status) {
@@ -316,7 +366,59 @@ impl Appender {
             }
         }
         self.reopened = 0;
-        self.unanswered.pop_front();
+        if let Some(sent) = self.unanswered.pop_front() {
+            self.done.rows += sent.rows.len();
+            self.done.bytes += sent.message.len() as u64;
+            self.done.digest.update(&sent.message);
+        }
+        Ok(())
+    }
+
+    /// Takes rows that BigQuery refuses out of the oldest request, none of which was written, and sends everything again from there.
+    async fn take_out(&mut self, errors: &[api::RowError]) -> Result<()> {
+        let Some(sent) = self.unanswered.pop_front() else { return Err(crate::error::bug("an answer to no request")) };
+        let Some(offset) = sent.offset.filter(|_| self.done.refused.len() + errors.len() <= MOST_REFUSED) else {
+            return Err(refused_rows(errors));
+        };
+        self.drain().await?;
+        let reasons: BTreeMap<usize, &str> =
+            errors.iter().filter_map(|e| Some((usize::try_from(e.index).ok()?, e.message.as_str()))).collect();
+        let indices: BTreeSet<usize> = reasons.keys().copied().collect();
+        let (rest, values) = crate::rows::without(&self.header, &sent.message, &indices)?;
+        let told = reasons.iter().zip(values).map(|((index, reason), values)| NoRow {
+            row: sent.rows.number(*index),
+            values,
+            reason: (*reason).to_owned(),
+        });
+        self.done.refused.extend(told);
+        if let Some(message) = rest {
+            self.unanswered.push_front(Sent { rows: sent.rows.without(&indices), message, ..sent });
+        }
+        let mut next = offset;
+        for sent in &mut self.unanswered {
+            sent.offset = Some(next);
+            next += signed(sent.rows.len());
+        }
+        self.next = Some(next);
+        self.reopened = 0;
+        if self.unanswered.is_empty() { Ok(()) } else { self.reopen(None).await }
+    }
+
+    /// Waits until everything behind a refused request is refused, too, because its place in the stream is taken by nobody. Until then
+    /// it could still find its place once the rows before it are sent again.
+    async fn drain(&mut self) -> Result<()> {
+        let disturbed = || {
+            destination(codes::OFFSET, "a stream was left in a state that is not known")
+                .with_retry(longshore_core::error::Retry::Backoff)
+        };
+        let Some(mut connection) = self.connection.take() else { return Err(disturbed()) };
+        for _ in 0..self.unanswered.len() {
+            let answer = tokio::time::timeout(ANSWERED_WITHIN, connection.answers.next()).await;
+            match answer {
+                Ok(Some(Ok(answer))) if !answer.row_errors.is_empty() || matches!(answer.response, Some(Response::Error(_))) => {}
+                _ => return Err(disturbed()),
+            }
+        }
         Ok(())
     }
 
@@ -365,6 +467,10 @@ impl Appender {
         let answers = answered("AppendRows", client.append_rows(request)).await?;
         Ok(Connection { requests, answers })
     }
+}
+
+fn signed(rows: u64) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
 }
 
 enum Verdict {

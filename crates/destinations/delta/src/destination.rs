@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use longshore_core::Result;
 use longshore_core::batch::{Payload, Rows};
-use longshore_core::commit::{Application, AttemptId, Committable, Published, WriteDisposition};
-use longshore_core::destination::{Batches, Destination, Mode, PastCommit, Plan, Publication, SchemaChange, TableMark};
+use longshore_core::commit::{Application, AttemptId, Published, WriteDisposition};
+use longshore_core::destination::{Batches, Destination, Mode, PastCommit, Plan, Publication, SchemaChange, Staged, TableMark};
 use longshore_core::error::Retry;
 use longshore_core::schema::TableSchema;
 use tokio::sync::mpsc;
@@ -126,7 +126,7 @@ impl Destination for DeltaDestination {
         schema: &TableSchema,
         disposition: WriteDisposition,
         mut batches: Batches,
-    ) -> Result<Committable> {
+    ) -> Result<Staged> {
         let (storage, known, name) = (self.storage.clone(), self.table(table)?, table.to_owned());
         let (attempt, schema, held) = (attempt.clone(), schema.clone(), self.held.clone());
         // Two batches on the way keep the encoder busy; what is held beyond that is held by the source's budget.
@@ -162,7 +162,7 @@ impl Destination for DeltaDestination {
         }
         drop(feed);
         let staged = encoder.await.map_err(|e| bug("the thread that writes Parquet panicked").caused_by(e))?;
-        fed.and(staged)
+        fed.and(staged).map(Staged::from)
     }
 
     async fn publish(&self, publication: Publication<'_>) -> Result<Published> {

@@ -197,7 +197,7 @@ pub async fn columns_are_added_only_if_the_contract_says_so(bench: Bench) {
         ("Fax", fax, true),
     ]);
     let rows = stream(vec![Ok(Rows::Plain(wide.expect("a batch")))]);
-    let newer = worker.stage(&AttemptId("a3".into()), TABLE, &plan.schema, Append, rows).await.expect("stages");
+    let newer = worker.stage(&AttemptId("a3".into()), TABLE, &plan.schema, Append, rows).await.expect("stages").committable;
     assert!(is_done(&bench.publish(2, &[older, newer]).await));
     assert_eq!(bench.ids().await, [1, 2, 3]);
     let faxes: Vec<Value> = bench.subject.visible(TABLE).await.iter().filter_map(|row| row.get("Fax").cloned()).collect();

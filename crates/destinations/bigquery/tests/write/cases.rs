@@ -10,7 +10,7 @@ use longshore_core::Result;
 use longshore_core::batch::Rows;
 use longshore_core::commit::{Application, AttemptId, CommitNumber, Committable, Contract, Published, WriteDisposition};
 use longshore_core::destination::{Destination, Fence, Mode, Publication, SchemaChange};
-use longshore_core::error::{Error, Retry};
+use longshore_core::error::Retry;
 use longshore_core::retry::Policy;
 use longshore_core::schema::{Field, TableSchema, Type};
 use longshore_core::stop::Stop;
@@ -68,7 +68,9 @@ impl Bench {
         let column = Arc::new(Int64Array::from(ids.to_vec()));
         let batch = RecordBatch::try_new(schema().to_arrow(), vec![column]).unwrap();
         let batches = futures::stream::iter(vec![Ok(Rows::Plain(batch))]).boxed();
-        self.worker.stage(&AttemptId(attempt.into()), TABLE, &schema(), disposition, batches).await
+        let staged = self.worker.stage(&AttemptId(attempt.into()), TABLE, &schema(), disposition, batches).await?;
+        assert_eq!(staged.refused, []);
+        Ok(staged.committable)
     }
 
     async fn publish(&self, n: CommitNumber, committable: &Committable) -> Result<Published> {
@@ -270,27 +272,41 @@ async fn a_connection_that_breaks_in_mid_stream_doubles_and_loses_nothing() {
             bench.arm(Rule::on("AppendRows", fault.clone()).skip(20).times(3));
             let attempt = AttemptId("a".into());
             let staged = bench.worker.stage(&attempt, TABLE, &schema(), WriteDisposition::Append, batches).await.unwrap();
-            assert!(is_done(&bench.published(1, &staged).await));
+            assert!(is_done(&bench.published(1, &staged.committable).await));
             assert_eq!(bench.ids(), ids, "{method:?}, {fault:?}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rows_that_bigquery_refuses_are_told_in_its_own_words_and_nothing_of_theirs_shows() {
-    let words = |error: &Error| error.to_string();
+async fn rows_that_bigquery_refuses_come_back_in_its_own_words_and_the_rest_lands_once() {
     for method in [Method::StorageWritePending, Method::StorageWrite] {
         let bench = Bench::new(method).await;
-        bench.arm(Rule::on("AppendRows", Fault::RefuseRows(vec![1])));
-        let error = bench.stage("a", &[1, 2, 3]).await.expect_err("refused");
-        assert_eq!(error.code(), "bigquery_rows_refused", "{}", words(&error));
-        assert_eq!(bench.ids(), [] as [i64; 0]);
+        // The second request of three, and the rest of it in its second try, when the third has been refused for its offset.
+        bench.arm(Rule::on("AppendRows", Fault::RefuseRows(vec![1, 3])).skip(1));
+        bench.arm(Rule::on("AppendRows", Fault::RefuseRows(vec![0])).skip(2));
+        let batch = |ids: &[i64]| {
+            let column = Arc::new(Int64Array::from(ids.to_vec()));
+            Ok(Rows::Plain(RecordBatch::try_new(schema().to_arrow(), vec![column]).unwrap()))
+        };
+        let batches = futures::stream::iter(vec![batch(&[1, 2]), batch(&[3, 4, 5, 6]), batch(&[7])]).boxed();
+        let attempt = AttemptId("a".into());
+        let staged = bench.worker.stage(&attempt, TABLE, &schema(), WriteDisposition::Append, batches).await.unwrap();
+        let refused: Vec<(u64, &Value)> = staged.refused.iter().map(|refused| (refused.row, &refused.values)).collect();
+        assert_eq!(staged.committable.rows + refused.len() as u64, 7, "{method:?}: {refused:?}");
+        assert_eq!(refused.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [2, 3, 5], "{method:?}");
+        assert!(refused.iter().all(|(row, values)| **values == json!({"id": row + 1})), "{refused:?}");
+        assert!(staged.refused.iter().all(|refused| !refused.reason.is_empty()));
+        assert!(is_done(&bench.published(1, &staged.committable).await));
+        let wrong: Vec<i64> = refused.iter().map(|(row, _)| i64::try_from(*row).unwrap() + 1).collect();
+        let rest: Vec<i64> = (1..=7).filter(|id| !wrong.contains(id)).collect();
+        assert_eq!(bench.ids(), rest, "{method:?}");
     }
     let bench = Bench::new(Method::LoadJob).await;
     let staged = bench.stage("a", &[1, 2, 3]).await.unwrap();
     bench.arm(Rule::on("jobs.insert", Fault::JobRefusesRows(vec![1])));
     let error = bench.publish(1, &staged).await.expect_err("refused");
-    assert!(words(&error).contains("gs://landing/"), "the file is named: {error}");
+    assert!(error.to_string().contains("gs://landing/"), "the file is named: {error}");
     assert_eq!(bench.ids(), [] as [i64; 0]);
 }
 

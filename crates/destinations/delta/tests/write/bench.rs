@@ -177,7 +177,10 @@ pub async fn stage_rows(
     batches: Vec<RecordBatch>,
 ) -> Result<Committable> {
     let rows = futures::stream::iter(batches.into_iter().map(|batch| Ok(Rows::Plain(batch)))).boxed();
-    destination.stage(&AttemptId(attempt.into()), TABLE, schema, WriteDisposition::Append, rows).await
+    destination
+        .stage(&AttemptId(attempt.into()), TABLE, schema, WriteDisposition::Append, rows)
+        .await
+        .map(|staged| staged.committable)
 }
 
 pub async fn stage(destination: &DeltaDestination, attempt: &str, ids: &[i64]) -> Result<Committable> {

@@ -174,7 +174,7 @@ async fn publishing_reads_new_entries_only_and_checkpoints_follow() {
     let other = warehouse.open();
     let rows = futures::StreamExt::boxed(futures::stream::empty());
     let truncate = longshore_core::commit::WriteDisposition::Truncate;
-    let staged = [other.stage(&AttemptId("t".into()), "orders", &columns(), truncate, rows).await.unwrap()];
+    let staged = [other.stage(&AttemptId("t".into()), "orders", &columns(), truncate, rows).await.unwrap().committable];
     publish(&other, 251, &staged).await;
     assert_eq!(warehouse.actions(251, "remove").len(), 250);
     assert_eq!(warehouse.ids().await, [] as [i64; 0]);

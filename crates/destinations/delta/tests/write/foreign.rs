@@ -65,7 +65,7 @@ async fn rows_that_come_between_are_replaced_too() {
     add["path"] = json!("foreign%20file.parquet");
     let rows = futures::stream::iter([Ok(longshore_core::batch::Rows::Plain(crate::bench::batch(&[7])))]).boxed();
     let attempt = AttemptId("t".into());
-    let staged = [destination.stage(&attempt, TABLE, &columns(), WriteDisposition::Truncate, rows).await.unwrap()];
+    let staged = [destination.stage(&attempt, TABLE, &columns(), WriteDisposition::Truncate, rows).await.unwrap().committable];
     let intruder = Intruder { warehouse: &warehouse, version: AtomicU64::new(2), lines: vec![vec![json!({"add": add})]] };
     assert_eq!(publish_through(&destination, 2, &staged, &intruder).await.unwrap(), Published::Done("3".into()));
     assert_eq!(warehouse.actions(3, "remove").len(), 2);
@@ -183,7 +183,7 @@ async fn a_table_of_the_library_is_appended_to_and_replaced() {
     assert_eq!(mark(&destination).await, Some(1));
     let rows = futures::stream::iter([Ok(longshore_core::batch::Rows::Plain(crate::bench::batch(&[9])))]).boxed();
     let attempt = AttemptId("t".into());
-    let staged = [destination.stage(&attempt, TABLE, &columns(), WriteDisposition::Truncate, rows).await.unwrap()];
+    let staged = [destination.stage(&attempt, TABLE, &columns(), WriteDisposition::Truncate, rows).await.unwrap().committable];
     publish(&destination, 2, &staged).await;
     assert_eq!(warehouse.ids().await, [9]);
 }
