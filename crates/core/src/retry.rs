@@ -31,7 +31,8 @@ impl Policy {
         doubled.mul_f64(0.5 + chance / 2.0)
     }
 
-    /// Calls until it succeeds, fails for good, or the tries are used up. A wait that the other side asked for is honoured.
+    /// Calls until it succeeds, fails for good, or the tries are used up, which is for good, too. A wait that the other side asked for is
+    /// honoured.
     /// A request to stop ends the waiting with the last error.
     pub async fn run<T, F>(&self, stop: &Stop, mut call: impl FnMut() -> F) -> Result<T>
     where
@@ -46,7 +47,8 @@ impl Policy {
             failed += 1;
             match error.retry() {
                 Retry::Never | Retry::AfterFix => return Err(error),
-                Retry::Backoff if failed >= self.tries => return Err(error.with("tries", failed)),
+                // Whoever called us may have a policy, too: it must not begin all over again.
+                Retry::Backoff if failed >= self.tries => return Err(error.with("tries", failed).with_retry(Retry::AfterFix)),
                 Retry::Backoff => {
                     let wait = error.retry_after().unwrap_or_else(|| self.wait(failed, chance()));
                     tokio::select! {

@@ -218,7 +218,7 @@ impl Session {
 
     /// Makes `_dead_letters` ready, once a run, when its first row comes.
     pub(crate) async fn prepare_dead_letters(&self) -> Result<()> {
-        if self.letters_prepared.swap(true, Ordering::Relaxed) {
+        if self.letters_prepared.load(Ordering::Relaxed) {
             return Ok(());
         }
         self.check_marks(&[DEAD_LETTERS.to_owned()]).await?;
@@ -229,7 +229,9 @@ impl Session {
             disposition: WriteDisposition::Append,
             partition_by: None,
         };
-        Policy::default().run(&self.cx.stop, || self.destination.prepare(&change, Mode::Apply)).await.map(drop)
+        Policy::default().run(&self.cx.stop, || self.destination.prepare(&change, Mode::Apply)).await?;
+        self.letters_prepared.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Marks attempts dead, those of older runs included, and removes what they staged.
