@@ -235,3 +235,35 @@ fn a_row_that_bigquery_refuses_becomes_a_dead_letter_and_the_rest_lands() {
         assert_eq!((&summary["tables"]["t"], &summary["rejects"]), (&json!(20), &json!(100)), "{summary}");
     }
 }
+
+#[test]
+fn case_13_a_store_that_was_lost_or_restored_is_refused_and_mended_by_repair() {
+    let scene = Scene::new("storage_write_pending");
+    let store = |name: &str| scene.place.path().join(name);
+    assert_eq!(scene.run(scene.load(&[])).code, 0);
+    // An older copy of the books, then one more commit, then the copy comes back.
+    let copied = Command::new("cp").args(["-r", ".longshore", "older"]).current_dir(scene.place.path()).status();
+    assert!(copied.expect("cp runs").success());
+    scene.place.write("in/2.csv", "id,n\n2-0;,0\n");
+    assert_eq!(scene.run(scene.load(&[])).code, 0);
+    std::fs::rename(store(".longshore"), store("newer")).expect("renamed");
+    std::fs::rename(store("older"), store(".longshore")).expect("renamed");
+    scene.place.write("in/3.csv", "id,n\n3-0;,0\n");
+    let said = scene.run(scene.load(&[]));
+    assert_eq!(said.code, 7, "{said}");
+    assert!(said.stderr.contains("longshore repair"), "{said}");
+    let repaired = scene.run(scene.command(&["repair", "bigquery://acme/shop", "--apply"]));
+    assert_eq!(repaired.code, 0, "{repaired}");
+    assert_eq!(scene.run(scene.load(&[])).code, 0);
+    assert_eq!(scene.server.rows("shop", "t").len(), 2 * RECORDS - 4 + 2, "the files that had landed are known again");
+    // The books are lost.
+    std::fs::remove_dir_all(store(".longshore")).expect("removed");
+    scene.place.write("in/4.csv", "id,n\n4-0;,0\n");
+    let said = scene.run(scene.load(&[]));
+    assert_eq!(said.code, 7, "{said}");
+    assert!(said.stderr.contains("--join"), "{said}");
+    let repaired = scene.run(scene.command(&["repair", "bigquery://acme/shop", "--apply"]));
+    assert_eq!(repaired.code, 0, "{repaired}");
+    assert_eq!(scene.run(scene.load(&[])).code, 0);
+    assert_eq!(scene.server.rows("shop", "t").len(), 2 * RECORDS - 4 + 3);
+}
