@@ -85,7 +85,8 @@ mod tests {
                     async move { Err(failing(retry)) }
                 })
                 .await;
-            assert!(result.is_err());
+            let error = result.expect_err("never succeeds");
+            assert_ne!(error.retry(), Retry::Backoff, "a policy around this one does not begin again");
             assert_eq!(seen, calls, "{retry:?}");
         }
     }

@@ -9,7 +9,6 @@ use google_cloud_storage::streaming_source::StreamingSource;
 use longshore_core::Result;
 use longshore_core::commit::AttemptId;
 use longshore_core::error::{Error, Retry};
-use serde_json::Value;
 use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinHandle;
 
@@ -151,11 +150,7 @@ impl Bucket {
         let encoded: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
         // A form writes a space as `+`, a path does not.
         let path = format!("/storage/v1/b/{}/o/{}", self.name, encoded.replace('+', "%20"));
-        match self.rest.call("objects.delete", http::Method::DELETE, &path, &[], None).await {
-            Err(Failure::Refused(refusal)) if !refusal.is_missing() => Err(refusal.into()),
-            Err(Failure::Lost(error)) => Err(error),
-            Ok(Value::Null | _) | Err(Failure::Refused(_)) => Ok(()),
-        }
+        Ok(self.rest.delete("objects.delete", &path).await?)
     }
 }
 

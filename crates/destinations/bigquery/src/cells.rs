@@ -122,7 +122,6 @@ fn micros(text: &str) -> Option<i64> {
         return Some(micros);
     }
     let seconds: f64 = text.parse().ok()?;
-    #[allow(clippy::cast_possible_truncation)]
     Some((seconds * 1e6).round() as i64)
 }
 

@@ -8,7 +8,7 @@ use longshore_core::error::{Code, Error, Kind, Retry, code};
 pub mod codes {
     longshore_core::codes! {
         CREDENTIALS = "bigquery_credentials": "No way to log in to Google was found, or the one that was found is refused. Log in with `gcloud auth application-default login`, name a service account's key or a workload identity configuration with `credentials`, or correct the account named by `impersonate`.";
-        DENIED = "bigquery_denied": "Google knows who asks and does not allow it. The message names what was refused. `longshore check` lists the permissions that are needed, each with whether it is there.";
+        DENIED = "bigquery_denied": "Google knows who asks and does not allow it. The message names what was refused; the guide to BigQuery lists the roles to grant.";
         DATASET_MISSING = "bigquery_dataset_missing": "The dataset does not exist, or who asks may not see it. Longshore makes tables, not datasets: where a dataset lies is a decision of its own. Make it with `bq mk --location=EU PROJECT:DATASET`.";
         UNAVAILABLE = "bigquery_unavailable": "Google's servers could not be reached, or said that they cannot answer for now. The step is tried again; what was journalled is published by the next run.";
         QUOTA = "bigquery_quota": "A quota or rate limit of the project or table is used up. The step is tried again after the time that BigQuery asks for; what was journalled is published by the next run.";

@@ -31,20 +31,9 @@ impl Rest {
         Ok(Self { http, identity, base })
     }
 
-    /// One call. `doing` is what it does, for people; `path` begins with a slash, `query` is what stands behind `?`.
-    pub(crate) async fn call(
-        &self,
-        doing: &str,
-        method: Method,
-        path: &str,
-        query: &[(&str, &str)],
-        body: Option<&Value>,
-    ) -> Result<Value, Failure> {
-        self.call_if(doing, method, path, query, body, None).await
-    }
-
-    /// As [`Rest::call`], refused with 412 unless what it changes still has this etag.
-    pub(crate) async fn call_if(
+    /// One call. `doing` is what it does, for people; `path` begins with a slash, `query` is what stands behind `?`. With an etag it is
+    /// refused with 412 unless what it changes still has that.
+    async fn call(
         &self,
         doing: &str,
         method: Method,
@@ -81,11 +70,23 @@ impl Rest {
     }
 
     pub(crate) async fn get(&self, doing: &str, path: &str, query: &[(&str, &str)]) -> Result<Value, Failure> {
-        self.call(doing, Method::GET, path, query, None).await
+        self.call(doing, Method::GET, path, query, None, None).await
     }
 
     pub(crate) async fn post(&self, doing: &str, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.call(doing, Method::POST, path, &[], Some(body)).await
+        self.call(doing, Method::POST, path, &[], Some(body), None).await
+    }
+
+    pub(crate) async fn patch(&self, doing: &str, path: &str, body: &Value, etag: Option<&str>) -> Result<Value, Failure> {
+        self.call(doing, Method::PATCH, path, &[], Some(body), etag).await
+    }
+
+    /// Removes something; what is not there is fine.
+    pub(crate) async fn delete(&self, doing: &str, path: &str) -> Result<(), Failure> {
+        match self.call(doing, Method::DELETE, path, &[], None, None).await {
+            Err(Failure::Refused(refusal)) if refusal.is_missing() => Ok(()),
+            answer => answer.map(drop),
+        }
     }
 }
 

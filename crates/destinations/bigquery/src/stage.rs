@@ -267,9 +267,12 @@ impl Stage<'_> {
 
 /// The next batch; meanwhile the appender takes its answers.
 async fn next(batches: &mut Batches, appender: &mut Appender) -> Result<Option<Rows>> {
-    tokio::select! {
-        batch = batches.next() => batch.transpose(),
-        broken = appender.attend() => broken.map(|never| match never {}),
+    loop {
+        tokio::select! {
+            batch = batches.next() => return batch.transpose(),
+            () = appender.arrival() => {}
+        }
+        appender.take_answer().await?;
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::Method;
 use longshore_core::Result;
 use longshore_core::schema::TableSchema;
 use serde_json::Value;
@@ -120,17 +119,13 @@ impl Tables {
     pub(crate) async fn patch(&self, table: &str, change: &Value, etag: Option<&str>) -> Result<Remote, Failure> {
         let doing = format!("tables.patch {table}");
         let path = self.path(&format!("/tables/{table}"));
-        Ok(Remote(self.rest.call_if(&doing, Method::PATCH, &path, &[], Some(change), etag).await?))
+        Ok(Remote(self.rest.patch(&doing, &path, change, etag).await?))
     }
 
     /// Removes a table; one that is not there is fine.
     pub(crate) async fn delete(&self, table: &str) -> Result<()> {
         let doing = format!("tables.delete {table}");
-        match self.rest.call(&doing, Method::DELETE, &self.path(&format!("/tables/{table}")), &[], None).await {
-            Err(Failure::Refused(refusal)) if !refusal.is_missing() => Err(refusal.into()),
-            Err(Failure::Lost(error)) => Err(error),
-            Ok(_) | Err(Failure::Refused(_)) => Ok(()),
-        }
+        Ok(self.rest.delete(&doing, &self.path(&format!("/tables/{table}"))).await?)
     }
 
     /// The names of all tables.

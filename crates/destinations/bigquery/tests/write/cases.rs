@@ -280,7 +280,11 @@ async fn a_connection_that_breaks_in_mid_stream_doubles_and_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_that_bigquery_refuses_come_back_in_its_own_words_and_the_rest_lands_once() {
-    for method in [Method::StorageWritePending, Method::StorageWrite] {
+    // Rows that come at once, and rows that are waited for while refusals come in: then the second refusal meets the third request.
+    let paces = [(0, [2, 3, 5]), (30, [3, 5, 6])];
+    for (method, (pause, wrong)) in
+        [Method::StorageWritePending, Method::StorageWrite].into_iter().flat_map(|method| paces.map(|pace| (method, pace)))
+    {
         let bench = Bench::new(method).await;
         // The second request of three, and the rest of it in its second try, when the third has been refused for its offset.
         bench.arm(Rule::on("AppendRows", Fault::RefuseRows(vec![1, 3])).skip(1));
@@ -289,17 +293,23 @@ async fn rows_that_bigquery_refuses_come_back_in_its_own_words_and_the_rest_land
             let column = Arc::new(Int64Array::from(ids.to_vec()));
             Ok(Rows::Plain(RecordBatch::try_new(schema().to_arrow(), vec![column]).unwrap()))
         };
-        let batches = futures::stream::iter(vec![batch(&[1, 2]), batch(&[3, 4, 5, 6]), batch(&[7])]).boxed();
+        let batches = futures::stream::iter(vec![batch(&[1, 2]), batch(&[3, 4, 5, 6]), batch(&[7])]);
+        let batches = batches.then(move |batch| async move {
+            if pause > 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+            }
+            batch
+        });
+        let batches = batches.boxed();
         let attempt = AttemptId("a".into());
         let staged = bench.worker.stage(&attempt, TABLE, &schema(), WriteDisposition::Append, batches).await.unwrap();
         let refused: Vec<(u64, &Value)> = staged.refused.iter().map(|refused| (refused.row, &refused.values)).collect();
         assert_eq!(staged.committable.rows + refused.len() as u64, 7, "{method:?}: {refused:?}");
-        assert_eq!(refused.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [2, 3, 5], "{method:?}");
+        assert_eq!(refused.iter().map(|(row, _)| *row).collect::<Vec<_>>(), wrong, "{method:?}, {pause}");
         assert!(refused.iter().all(|(row, values)| **values == json!({"id": row + 1})), "{refused:?}");
         assert!(staged.refused.iter().all(|refused| !refused.reason.is_empty()));
         assert!(is_done(&bench.published(1, &staged.committable).await));
-        let wrong: Vec<i64> = refused.iter().map(|(row, _)| i64::try_from(*row).unwrap() + 1).collect();
-        let rest: Vec<i64> = (1..=7).filter(|id| !wrong.contains(id)).collect();
+        let rest: Vec<i64> = (1..=7).filter(|id| !wrong.contains(&u64::try_from(id - 1).unwrap())).collect();
         assert_eq!(bench.ids(), rest, "{method:?}");
     }
     let bench = Bench::new(Method::LoadJob).await;

@@ -1,5 +1,5 @@
 //! The destination against servers that others wrote, and against a fault server of our own.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![expect(clippy::unwrap_used, reason = "a test says what it means by failing")]
 
 mod bench;
 mod cases;
