@@ -184,8 +184,44 @@ pub struct Draft {
     pub dead_letters: Vec<DeadLetterKey>,
     /// The dead letters that it replays.
     pub replayed: Vec<String>,
+    /// Where the staged rows of each table came from.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub origins: BTreeMap<String, Origins>,
     /// What step 5 has to do at the source, as the source wrote it.
     pub acknowledge: Option<serde_json::Value>,
+}
+
+/// Which split the rows of a table came from: runs of rows in the order in which they were staged.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Origins(Vec<(u64, String)>);
+
+impl Origins {
+    /// Notes that so many rows of a split follow.
+    pub fn note(&mut self, split: &str, rows: u64) {
+        match self.0.last_mut() {
+            Some((end, last)) if last == split => *end += rows,
+            last => {
+                let end = last.map_or(0, |(end, _)| *end) + rows;
+                self.0.push((end, split.to_owned()));
+            }
+        }
+    }
+
+    /// The split of a row, counted from 0.
+    pub fn split(&self, row: u64) -> Option<&str> {
+        let at = self.0.partition_point(|(end, _)| *end <= row);
+        self.0.get(at).map(|(_, split)| split.as_str())
+    }
+
+    /// The same without these rows, given in ascending order.
+    pub fn without(&self, rows: &[u64]) -> Self {
+        let left = |(end, split): &(u64, String)| (end - rows.partition_point(|row| row < end) as u64, split.clone());
+        let mut runs: Vec<(u64, String)> = self.0.iter().map(left).collect();
+        let mut before = 0;
+        runs.retain(|(end, _)| std::mem::replace(&mut before, *end) < *end);
+        Self(runs)
+    }
 }
 
 /// A journalled commit.
@@ -295,22 +331,22 @@ pub enum Published {
     Done(String),
     /// It was visible before; the destination's name for the commit, where it can still be told.
     Already(Option<String>),
-    /// The destination says a final no to single rows: the commit has to be amended. Row places count within the
-    /// committables in order.
-    Refused(Vec<RefusedRow>),
+    /// The destination says a final no to something of what was staged: the commit has to be amended.
+    Refused(Refused),
     /// It cannot be published for a while.
     Parked(String),
 }
 
-/// A row that a destination does not take.
+/// What a destination does not take of what was staged for a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefusedRow {
-    /// Which committable, from 0.
-    pub committable: usize,
-    /// Which row of it, from 0.
-    pub row: u64,
+pub struct Refused {
     /// The destination's own words.
     pub reason: String,
+    /// The rows that are known to be the cause: their numbers within all committables of the table, in ascending order, and why. Empty if
+    /// the destination does not say; `restage` finds them then.
+    pub rows: Vec<(u64, String)>,
+    /// Whether all other rows are visible already, so that they must not be sent again.
+    pub others_shown: bool,
 }
 
 /// Checks the mark of a table against the journal: `held` is the number in the table, `published` the last one whose
@@ -347,6 +383,17 @@ mod tests {
         let app = Application { pipeline: "load:a:b/c".into(), ledger: "l1".into(), store: "s1".into() };
         assert_eq!(Application::parse_mark(&app.mark()), Some(app));
         assert_eq!(Application::parse_mark("spark-stream-7"), None);
+    }
+
+    #[test]
+    fn a_row_is_known_by_its_split_also_after_others_are_taken_out() {
+        let mut origins = Origins::default();
+        for (split, rows) in [("a", 2), ("a", 1), ("b", 1), ("c", 2)] {
+            origins.note(split, rows);
+        }
+        let splits = |origins: &Origins| (0..7).map(|row| origins.split(row).unwrap_or("-").to_owned()).collect::<String>();
+        assert_eq!(splits(&origins), "aaabcc-");
+        assert_eq!(splits(&origins.without(&[0, 3, 5])), "aac----");
     }
 
     #[test]

@@ -11,6 +11,8 @@
 //!   and after compaction. An unknown outcome MUST be settled by reading the destination, never by assuming.
 //! - `publish` MUST call the fence right before each write that makes something visible, because a worker that lost its
 //!   lease may wake up at any time.
+//! - A publish that is refused for good ([`Published::Refused`]) is followed by `restage`, the amendment of the journal's entry, and another
+//!   `publish`. `restage` MUST leave the first committables as they are, because the amendment may come to nothing.
 //! - `sweep` MUST remove only what the named attempts staged, and nothing that a table names.
 //! - `prepare` with [`Mode::DryRun`] MUST change nothing. It never touches anything else of an existing table.
 
@@ -21,8 +23,11 @@ use futures::stream::BoxStream;
 
 use crate::Result;
 use crate::batch::{Payload, Rows};
-use crate::commit::{Application, AttemptId, CommitNumber, Committable, Contract, Published, WriteDisposition};
+use crate::commit::{Application, AttemptId, CommitNumber, Committable, Contract, Published, Refused, WriteDisposition};
+use crate::error::{Error, Kind, code};
+use crate::retry::Patience;
 use crate::schema::TableSchema;
+use crate::table_options::TableOptions;
 
 /// The mark of one table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,8 +51,8 @@ pub struct SchemaChange {
     pub contract: Contract,
     /// Whether the rows that are there stay.
     pub disposition: WriteDisposition,
-    /// The column to partition a new table by.
-    pub partition_by: Option<String>,
+    /// What a new table is to be like besides its columns.
+    pub options: TableOptions,
 }
 
 /// Whether `prepare` only says what it would do.
@@ -137,6 +142,10 @@ impl From<Committable> for Staged {
 /// Writes one dataset of one system. Object-safe; see the module for what MUST hold.
 #[async_trait]
 pub trait Destination: Send + Sync {
+    /// Says where waits are to be told and when to stop waiting. Called once, before anything else; a destination that never waits by
+    /// itself need not listen.
+    fn attend(&self, _patience: &Patience) {}
+
     /// The marks of these tables. A table that does not exist comes back as [`TableMark::default`].
     async fn open(&self, application: &Application, tables: &[String]) -> Result<BTreeMap<String, TableMark>>;
 
@@ -157,6 +166,20 @@ pub trait Destination: Send + Sync {
 
     /// Makes everything staged for one table of one commit visible.
     async fn publish(&self, publication: Publication<'_>) -> Result<Published>;
+
+    /// Stages anew what `publish` refused, under a new attempt: all committables of one table, without the rows that the destination does
+    /// not take. These come back with their numbers within all committables in order. Repeating it leaves more files to sweep and nothing
+    /// else.
+    async fn restage(
+        &self,
+        _attempt: &AttemptId,
+        table: &str,
+        _schema: &TableSchema,
+        _committables: &[Committable],
+        refused: &Refused,
+    ) -> Result<Staged> {
+        Err(Error::new(Kind::Bug, code::BUG, format!("table {table} refused rows that were staged: {}", refused.reason)))
+    }
 
     /// Removes what attempts staged that are dead. Returns the bytes freed.
     async fn sweep(&self, attempts: &[AttemptId]) -> Result<u64>;

@@ -16,6 +16,8 @@ pub const ALL: &[&str] = &[
     "publish.before_log_entry",
     "publish.log_entry_unsynced",
     "publish.after_table",
+    "amend.before",
+    "amend.after",
     "publish.after",
     "complete.before",
     "complete.after",

@@ -20,5 +20,6 @@ pub mod show;
 pub mod source;
 pub mod stop;
 pub mod store;
+pub mod table_options;
 
 pub use error::{Error, Result};

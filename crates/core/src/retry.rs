@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::Result;
 use crate::error::Retry;
+use crate::event::{Events, RunEvent};
 use crate::stop::Stop;
 
 /// How often and how long.
@@ -24,6 +25,42 @@ impl Default for Policy {
     }
 }
 
+/// Waits longer than this are told.
+const TOLD: Duration = Duration::from_secs(2);
+/// What the other side may ask us to wait in all, before a person has to look.
+const LONGEST_ASKED: Duration = Duration::from_secs(3600);
+/// What a wait counts at least towards that, so that somebody who asks for none does not keep us for ever.
+const LEAST_ASKED: Duration = Duration::from_secs(5);
+
+/// Where waits are told, and what ends them.
+#[derive(Clone)]
+pub struct Patience {
+    /// A request to stop ends every wait.
+    pub stop: Stop,
+    /// Where a long wait is told, as waiting and not as a failure.
+    pub events: Events,
+}
+
+impl Default for Patience {
+    /// Tells nobody and is never asked to stop.
+    fn default() -> Self {
+        Self { stop: Stop::default(), events: Events::silent() }
+    }
+}
+
+impl Patience {
+    /// Waits; tells why if it is long. `false` if it was asked to stop.
+    pub async fn wait(&self, time: Duration, why: impl FnOnce() -> String) -> bool {
+        if time >= TOLD {
+            self.events.send(RunEvent::Waiting { reason: format!("{}; again in {} s", why(), time.as_secs_f64().round()) });
+        }
+        tokio::select! {
+            () = tokio::time::sleep(time) => true,
+            () = self.stop.requested() => false,
+        }
+    }
+}
+
 impl Policy {
     /// The wait after the `failed`th failed try (from 1): half fixed, half by chance, so that many workers spread out.
     fn wait(&self, failed: u32, chance: f64) -> Duration {
@@ -31,31 +68,38 @@ impl Policy {
         doubled.mul_f64(0.5 + chance / 2.0)
     }
 
-    /// Calls until it succeeds, fails for good, or the tries are used up, which is for good, too. A wait that the other side asked for is
-    /// honoured.
-    /// A request to stop ends the waiting with the last error.
-    pub async fn run<T, F>(&self, stop: &Stop, mut call: impl FnMut() -> F) -> Result<T>
+    /// Calls until it succeeds, fails for good, or the tries are used up, which is for good, too. A wait that the other side asks for (a
+    /// quota) is honoured and uses up no try, but in all such waits are bounded by an hour. A request to stop ends the waiting with the last
+    /// error.
+    pub async fn run<T, F>(&self, patience: &Patience, mut call: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
-        let mut failed = 0;
+        let (mut failed, mut asked) = (0, Duration::ZERO);
         loop {
             let error = match call().await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            failed += 1;
-            match error.retry() {
-                Retry::Never | Retry::AfterFix => return Err(error),
-                // Whoever called us may have a policy, too: it must not begin all over again.
-                Retry::Backoff if failed >= self.tries => return Err(error.with("tries", failed).with_retry(Retry::AfterFix)),
-                Retry::Backoff => {
-                    let wait = error.retry_after().unwrap_or_else(|| self.wait(failed, chance()));
-                    tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        () = stop.requested() => return Err(error),
-                    }
+            if error.retry() != Retry::Backoff {
+                return Err(error);
+            }
+            let wait = match error.retry_after() {
+                Some(wait) => {
+                    asked += wait.max(LEAST_ASKED);
+                    wait
                 }
+                None => {
+                    failed += 1;
+                    self.wait(failed, chance())
+                }
+            };
+            if failed >= self.tries || asked > LONGEST_ASKED {
+                // Whoever called us may have a policy, too: it must not begin all over again.
+                return Err(error.with("tries", failed).with_retry(Retry::AfterFix));
+            }
+            if !patience.wait(wait, || error.to_string()).await {
+                return Err(error);
             }
         }
     }
@@ -80,7 +124,7 @@ mod tests {
         for (retry, calls) in [(Retry::Backoff, 6), (Retry::Never, 1), (Retry::AfterFix, 1)] {
             let mut seen = 0;
             let result: Result<()> = Policy::default()
-                .run(&Stop::default(), || {
+                .run(&Patience::default(), || {
                     seen += 1;
                     async move { Err(failing(retry)) }
                 })
@@ -96,7 +140,7 @@ mod tests {
         let start = tokio::time::Instant::now();
         let mut tries = 0;
         let result = Policy::default()
-            .run(&Stop::default(), || {
+            .run(&Patience::default(), || {
                 tries += 1;
                 let first = tries == 1;
                 async move { if first { Err(failing(Retry::Backoff).with_retry_after(Duration::from_secs(90))) } else { Ok(()) } }
@@ -104,6 +148,26 @@ mod tests {
             .await;
         assert!(result.is_ok());
         assert_eq!(start.elapsed(), Duration::from_secs(90));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_that_are_asked_for_are_told_use_up_no_tries_and_end_after_an_hour() {
+        struct Told(std::sync::Mutex<Vec<RunEvent>>);
+        impl crate::event::Observer for Told {
+            fn event(&self, event: &RunEvent) {
+                self.0.lock().expect("not poisoned").push(event.clone());
+            }
+        }
+        let told = std::sync::Arc::new(Told(std::sync::Mutex::default()));
+        let patience = Patience { stop: Stop::default(), events: Events::new(told.clone()) };
+        let start = tokio::time::Instant::now();
+        let result: Result<()> = Policy::default()
+            .run(&patience, || async { Err(failing(Retry::Backoff).with_retry_after(Duration::from_secs(60))) })
+            .await;
+        assert_eq!(result.expect_err("for ever").retry(), Retry::AfterFix);
+        assert_eq!(start.elapsed(), Duration::from_secs(3600));
+        let told = told.0.lock().expect("not poisoned");
+        assert_eq!((told.len(), &told[0]), (60, &RunEvent::Waiting { reason: "refused; again in 60 s".into() }));
     }
 
     #[test]

@@ -17,8 +17,7 @@ use async_trait::async_trait;
 
 use crate::Result;
 use crate::commit::{
-    Adoption, Application, AttemptId, CommitNumber, Committable, Completion, DeadLetterKey, DeadLetterState, Draft, Entry,
-    Landing, Receipt,
+    Adoption, Application, AttemptId, CommitNumber, Completion, DeadLetterKey, DeadLetterState, Draft, Entry, Landing, Receipt,
 };
 use crate::event::{RunEvent, Status};
 use crate::position::{Partition, Position};
@@ -48,17 +47,11 @@ pub trait Journal: Send + Sync {
     /// Step 2. Errors that change nothing: `lease_lost`, `attempt_dead`, `delta_refused`.
     async fn journal(&self, draft: Draft) -> Result<Entry>;
 
-    /// Replaces the committables and dead letters of an entry that is not complete, if its amendment number is still
-    /// `amendment`; returns the entry as it then is. Fails with `delta_refused` if somebody else amended it first.
-    async fn amend(
-        &self,
-        pipeline: &str,
-        n: CommitNumber,
-        epoch: i64,
-        amendment: i64,
-        committables: Vec<Committable>,
-        dead_letters: Vec<DeadLetterKey>,
-    ) -> Result<Entry>;
+    /// Replaces what an entry that is not complete says of its rows, if its amendment number is still `amendment`; returns the entry as it
+    /// then is. What it covers stays. The draft's epoch must be current, and attempts that are new in it alive. A repeated call with the
+    /// same attempts finds what the first one wrote. Errors that change nothing: `lease_lost`, `attempt_dead`, and `delta_refused` if
+    /// somebody else amended it first.
+    async fn amend(&self, n: CommitNumber, amendment: i64, draft: Draft) -> Result<Entry>;
 
     /// Step 4: receipts, file ledger, dead-letter index, in one transaction. Late or repeated it changes nothing.
     async fn complete(&self, completion: Completion) -> Result<()>;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use longshore_core::Result;
 use longshore_core::batch::Reject;
-use longshore_core::commit::{AttemptId, Completion, DEAD_LETTERS, Draft, Entry, EntryState, Landing, Published, Receipt};
+use longshore_core::commit::{
+    AttemptId, Completion, DEAD_LETTERS, Draft, Entry, EntryState, Landing, Published, Receipt, Refused,
+};
 use longshore_core::destination::{Publication, SchemaChange};
 use longshore_core::error::{Error, Kind};
 use longshore_core::event::RunEvent;
@@ -13,11 +15,19 @@ use longshore_core::position::Covers;
 use longshore_core::retry::Policy;
 use longshore_core::source::{Description, Split, Target};
 
-use crate::error::{ROWS_REFUSED, TABLE_PARKED};
+use crate::error::TABLE_PARKED;
 use crate::lease::interrupted;
 use crate::repair::Note;
 use crate::run::Session;
 use crate::stage::{Staged, stage};
+
+/// What came of step 3.
+enum Visible {
+    /// Every table shows the commit.
+    All(Vec<Receipt>),
+    /// A table never will as it is.
+    Refused(String, Refused),
+}
 
 impl Session {
     /// Lands these splits in one commit. Returns the entry, `None` if there was nothing left to land.
@@ -63,24 +73,29 @@ impl Session {
         failpoint::hit("journal.after");
 
         // 3. to 5. The same for a fresh entry and for one that recovery found.
-        self.roll_forward(&entry).await?;
-        Ok(Some(entry))
+        Ok(Some(self.roll_forward(entry).await?))
     }
 
-    /// Steps 3 to 5 of a journalled entry. May be repeated.
-    pub(crate) async fn roll_forward(&self, entry: &Entry) -> Result<()> {
+    /// Steps 3 to 5 of a journalled entry; returns it as it was published. May be repeated.
+    pub(crate) async fn roll_forward(&self, mut entry: Entry) -> Result<Entry> {
         if entry.state == EntryState::Journalled {
             // 3. Publish, table by table. A crash here means that some tables show N and others do not yet; each holds
             //    the mark, so that repeating changes nothing where it was done.
             failpoint::hit("publish.before");
-            let receipts = self.publish(entry).await?;
+            let receipts = loop {
+                match self.publish(&entry).await? {
+                    Visible::All(receipts) => break receipts,
+                    // Part of it never will be: that part becomes dead letters, and the rest is staged anew.
+                    Visible::Refused(table, refused) => entry = self.amend(entry, &table, &refused).await?,
+                }
+            };
             failpoint::hit("publish.after");
 
             // 4. Complete: receipts, file ledger, dead-letter index. A crash here means publishing again, which changes
             //    nothing, and then this.
             failpoint::hit("complete.before");
             let completion = Completion { pipeline: self.pipeline.name.clone(), n: entry.n, epoch: self.lease.epoch(), receipts };
-            Policy::default().run(&self.cx.stop, || self.store.complete(completion.clone())).await?;
+            Policy::default().run(&self.patience, || self.store.complete(completion.clone())).await?;
             failpoint::hit("complete.after");
         }
 
@@ -93,7 +108,7 @@ impl Session {
         self.store.acknowledged(&self.pipeline.name, entry.n).await?;
         failpoint::hit("acknowledged.after");
         self.cx.events.send(RunEvent::Completed { n: entry.n });
-        Ok(())
+        Ok(entry)
     }
 
     async fn prepare(&self, found: &Description) -> Result<BTreeMap<String, Target>> {
@@ -108,7 +123,7 @@ impl Session {
                     wanted: wanted.clone(),
                     contract,
                     disposition: self.pipeline.disposition,
-                    partition_by: self.pipeline.partition_by(table),
+                    options: self.pipeline.options(table),
                 })
                 .await?;
             // No columns: a table that is to be emptied and is not there.
@@ -144,6 +159,7 @@ impl Session {
             committables: staged.committables,
             schemas,
             counts: staged.counts,
+            origins: staged.origins,
             dead_letters: Vec::new(),
         })
     }
@@ -167,7 +183,7 @@ impl Session {
     /// Step 2. The answer may be lost: the token makes the repeated call find what the first one wrote.
     async fn journal(&self, draft: Draft) -> Result<Entry> {
         let attempts = draft.attempts.clone();
-        match Policy::default().run(&self.cx.stop, || self.store.journal(draft.clone())).await {
+        match Policy::default().run(&self.patience, || self.store.journal(draft.clone())).await {
             Ok(entry) => {
                 self.cx.events.send(RunEvent::Journalled { n: entry.n });
                 Ok(entry)
@@ -186,7 +202,7 @@ impl Session {
 
     /// Step 3. Tables follow one another, `_dead_letters` last. A table that cannot be published does not keep the others
     /// from it, but ends the run: its entry stays open, and every run tries it again first.
-    async fn publish(&self, entry: &Entry) -> Result<Vec<Receipt>> {
+    async fn publish(&self, entry: &Entry) -> Result<Visible> {
         let note = Note::of(entry).to_json()?;
         let mut receipts = Vec::new();
         let mut parked = None;
@@ -203,7 +219,7 @@ impl Session {
                     fence: &self.lease,
                 })
             };
-            let commit = match Policy::default().run(&self.cx.stop, call).await? {
+            let commit = match Policy::default().run(&self.patience, call).await? {
                 Published::Done(commit) => Some(commit),
                 Published::Already(commit) => commit,
                 Published::Parked(reason) => {
@@ -211,15 +227,7 @@ impl Session {
                     parked = Some((table, reason));
                     continue;
                 }
-                Published::Refused(rows) => {
-                    let reason = rows.first().map(|row| row.reason.clone()).unwrap_or_default();
-                    return Err(Error::new(
-                        Kind::Destination,
-                        ROWS_REFUSED,
-                        format!("table {table} refused {} rows", rows.len()),
-                    )
-                    .with("reason", reason));
-                }
+                Published::Refused(refused) => return Ok(Visible::Refused(table, refused)),
             };
             failpoint::hit("publish.after_table");
             let rows = committables.iter().map(|c| c.rows).sum();
@@ -239,7 +247,7 @@ impl Session {
             });
         }
         match parked {
-            None => Ok(receipts),
+            None => Ok(Visible::All(receipts)),
             Some((table, reason)) => Err(Error::new(
                 Kind::Destination,
                 TABLE_PARKED,

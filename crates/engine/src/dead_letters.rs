@@ -6,9 +6,11 @@ use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, 
 use longshore_core::Result;
 use longshore_core::batch::{Payload, Reject, Unit};
 use longshore_core::commit::{AttemptId, DeadLetterKey};
-use longshore_core::destination::Destination;
-use longshore_core::error::{Error, Kind, code};
+use longshore_core::destination::{Destination, Refusal};
+use longshore_core::error::{Error, Kind, Place, code};
 use longshore_core::schema::{Field, Mode, TableSchema, Type};
+
+use crate::error::ROW_REFUSED;
 
 /// The largest payload that a row holds; larger ones go to a file beside the table.
 const INLINE_BYTES: u64 = 1 << 20;
@@ -98,6 +100,21 @@ impl Letters {
         ];
         RecordBatch::try_new(SCHEMA.to_arrow(), columns)
             .map_err(|e| Error::new(Kind::Bug, code::BUG, "dead letters do not fit their table").caused_by(e))
+    }
+}
+
+/// A row that a destination does not take.
+pub(crate) fn of_refused(table: &str, split: &str, refused: Refusal) -> Reject {
+    Reject {
+        unit: Unit::Row,
+        table: Some(table.to_owned()),
+        payload: Payload::Inline(refused.values.to_string().into_bytes()),
+        code: ROW_REFUSED.name,
+        reason: refused.reason,
+        place: Place { file: split.to_owned(), line: None, column: None },
+        field: None,
+        decoding: None,
+        index: refused.row,
     }
 }
 

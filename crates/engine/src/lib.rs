@@ -4,6 +4,7 @@
 //! [`commit`] holds the function that is the product; read it first. Everything here works through the traits of
 //! [`longshore_core`] and knows no source, destination or store.
 
+mod amend;
 pub mod commit;
 mod dead_letters;
 mod error;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use longshore_core::commit::{Contract, WriteDisposition};
 use longshore_core::event::Summary;
+use longshore_core::table_options::TableOptions;
 
 /// A pipeline's settings.
 #[derive(Debug, Clone)]
@@ -21,8 +22,8 @@ pub struct Pipeline {
     pub contracts: BTreeMap<String, Contract>,
     /// What becomes of the rows that a table has.
     pub disposition: WriteDisposition,
-    /// Table -> column to partition a new table by; `*` for every table.
-    pub partition_by: BTreeMap<String, String>,
+    /// Table -> what a new one is to be like; `*` for every table that is not named.
+    pub options: BTreeMap<String, TableOptions>,
     /// With more dead letters than this the outcome is [`Outcome::over_max`].
     pub max_dead_letters: Option<u64>,
     /// Whether to stop unpublished then.
@@ -50,7 +51,7 @@ impl Default for Pipeline {
             contract: Contract::Evolve,
             contracts: BTreeMap::new(),
             disposition: WriteDisposition::Append,
-            partition_by: BTreeMap::new(),
+            options: BTreeMap::new(),
             max_dead_letters: None,
             stop_on_max: false,
             memory: 256 << 20,
@@ -69,9 +70,9 @@ impl Pipeline {
         self.contracts.get(table).copied().unwrap_or(self.contract)
     }
 
-    /// The column to partition this table by.
-    pub fn partition_by(&self, table: &str) -> Option<String> {
-        self.partition_by.get(table).or_else(|| self.partition_by.get("*")).cloned()
+    /// What this table is to be like if it is new.
+    pub fn options(&self, table: &str) -> TableOptions {
+        self.options.get(table).or_else(|| self.options.get("*")).cloned().unwrap_or_default()
     }
 }
 

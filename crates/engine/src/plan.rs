@@ -63,7 +63,7 @@ pub async fn plan(
             wanted: wanted.clone(),
             contract: pipeline.contract(&table),
             disposition: pipeline.disposition,
-            partition_by: pipeline.partition_by(&table),
+            options: pipeline.options(&table),
         };
         let plan = destination.prepare(&change, Mode::DryRun).await?;
         if plan.schema.fields.is_empty() {

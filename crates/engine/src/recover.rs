@@ -17,7 +17,7 @@ impl Session {
         self.check_marks(&tables).await?;
         for entry in open {
             let n = entry.n;
-            self.roll_forward(&entry).await?;
+            self.roll_forward(entry).await?;
             self.cx.events.send(RunEvent::Recovered { n });
         }
         self.sweep(&[]).await
@@ -32,7 +32,7 @@ impl Session {
         let state = self.store.pipeline(&self.pipeline.name).await?;
         let pending: Vec<CommitNumber> =
             state.open.iter().filter(|entry| entry.state == EntryState::Journalled).map(|entry| entry.n).collect();
-        let marks = Policy::default().run(&self.cx.stop, || self.destination.open(&self.application, tables)).await?;
+        let marks = Policy::default().run(&self.patience, || self.destination.open(&self.application, tables)).await?;
         for (table, mark) in &marks {
             let foreign =
                 mark.others.iter().find(|other| other.store != self.application.store || other.pipeline == self.pipeline.name);

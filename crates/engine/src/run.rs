@@ -11,10 +11,11 @@ use longshore_core::destination::{Destination, Mode, Plan, SchemaChange};
 use longshore_core::error::{Error, Kind, Retry};
 use longshore_core::event::{Observer, Phase, RunEvent, Status, Summary};
 use longshore_core::failpoint;
-use longshore_core::retry::Policy;
+use longshore_core::retry::{Patience, Policy};
 use longshore_core::source::{Context, Source, Split};
 use longshore_core::stop::Stop;
 use longshore_core::store::Store;
+use longshore_core::table_options::TableOptions;
 
 use crate::dead_letters;
 use crate::error::TOO_MANY_DEAD_LETTERS;
@@ -33,6 +34,8 @@ pub(crate) struct Session {
     pub(crate) cx: Context,
     /// What earlier commits of this run counted.
     pub(crate) done: std::sync::Mutex<Counts>,
+    /// What retries wait with: the context's own stop and events.
+    pub(crate) patience: Patience,
     letters_prepared: AtomicBool,
 }
 
@@ -95,6 +98,8 @@ async fn leased(
     cx: Context,
     summary: &mut Summary,
 ) -> Result<()> {
+    let patience = Patience { stop: cx.stop.clone(), events: cx.events.clone() };
+    destination.attend(&patience);
     let lease = HeldLease::take(&store, &pipeline.name, &cx.run, pipeline.wait, &cx.events, &cx.stop).await?;
     let state = store.pipeline(&pipeline.name).await?;
     let session = Session {
@@ -105,6 +110,7 @@ async fn leased(
         application: state.application.clone(),
         lease,
         cx,
+        patience,
         done: std::sync::Mutex::default(),
         letters_prepared: AtomicBool::new(false),
     };
@@ -134,7 +140,7 @@ impl Session {
                 return Err(interrupted());
             }
             // A file that changed while it was read, say, is read again as it is now.
-            let entry = Policy::default().run(&self.cx.stop, || self.commit(group.clone())).await?;
+            let entry = Policy::default().run(&self.patience, || self.commit(group.clone())).await?;
             if let Some(entry) = entry {
                 self.count(&entry, summary);
             }
@@ -209,7 +215,7 @@ impl Session {
 
     /// Makes one table ready and tells what that changed.
     pub(crate) async fn prepare_table(&self, change: SchemaChange) -> Result<Plan> {
-        let plan = Policy::default().run(&self.cx.stop, || self.destination.prepare(&change, Mode::Apply)).await?;
+        let plan = Policy::default().run(&self.patience, || self.destination.prepare(&change, Mode::Apply)).await?;
         if !plan.changes.is_empty() {
             self.cx.events.send(RunEvent::Schema { table: change.table, changes: plan.changes.clone() });
         }
@@ -227,9 +233,9 @@ impl Session {
             wanted: dead_letters::SCHEMA.clone(),
             contract: Contract::Evolve,
             disposition: WriteDisposition::Append,
-            partition_by: None,
+            options: TableOptions::default(),
         };
-        Policy::default().run(&self.cx.stop, || self.destination.prepare(&change, Mode::Apply)).await?;
+        Policy::default().run(&self.patience, || self.destination.prepare(&change, Mode::Apply)).await?;
         self.letters_prepared.store(true, Ordering::Relaxed);
         Ok(())
     }

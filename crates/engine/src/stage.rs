@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use longshore_core::Result;
-use longshore_core::batch::{Batch, Chunk, Item, Payload, Reject, Rows, Unit};
+use longshore_core::batch::{Batch, Chunk, Item, Reject, Rows};
 use longshore_core::budget::Permit;
-use longshore_core::commit::{AttemptId, Committable, Counts, DEAD_LETTERS, WriteDisposition};
+use longshore_core::commit::{AttemptId, Committable, Counts, DEAD_LETTERS, Origins, WriteDisposition};
 use longshore_core::destination::{self, Destination, Refusal};
-use longshore_core::error::{Error, Kind, Place, code};
+use longshore_core::error::{Error, Kind, code};
 use longshore_core::event::{Phase, RunEvent};
 use longshore_core::lanes::in_lanes;
 use longshore_core::position::Covers;
@@ -19,12 +19,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::dead_letters::{self, Letters};
-use crate::error::{ROW_REFUSED, ROWS_REFUSED};
+use crate::error::ROWS_REFUSED;
 use crate::lease::interrupted;
 use crate::run::Session;
 
 /// Rejects that are told one by one; later ones are only counted.
-const TOLD: u64 = 5;
+pub(crate) const TOLD: u64 = 5;
 /// Lines for the index of dead letters that the store is given together.
 const LETTERS: usize = 4096;
 /// Batches that wait for a table's encoder.
@@ -41,6 +41,8 @@ pub(crate) struct Staged {
     pub(crate) rows: BTreeMap<(String, String), u64>,
     /// Rejects by split.
     pub(crate) rejects: BTreeMap<String, u64>,
+    /// Where each table's staged rows came from.
+    pub(crate) origins: BTreeMap<String, Origins>,
 }
 
 /// A chunk after its lane.
@@ -56,8 +58,8 @@ struct Decoded {
 struct Stager {
     sender: mpsc::Sender<Result<Rows>>,
     task: JoinHandle<Result<destination::Staged>>,
-    /// Where the rows came from, in order: the number behind the last row of a split, and the split.
-    origins: Vec<(u64, String)>,
+    /// Where the rows came from.
+    origins: Origins,
 }
 
 /// Stages everything of these splits, and the rejects of those that could not be read at all.
@@ -149,7 +151,7 @@ impl<'a> Staging<'a> {
             let stager = self.stagers.get_mut(&batch.table).ok_or_else(|| {
                 Error::new(Kind::Bug, code::BUG, format!("rows came for the table {}, which was not described", batch.table))
             })?;
-            stager.note(split, rows);
+            stager.origins.note(split, rows);
             send(stager, batch.rows).await?;
         }
         if batch.rejects.is_empty() { Ok(()) } else { self.reject(split, batch.rejects).await }
@@ -184,13 +186,13 @@ impl<'a> Staging<'a> {
     async fn keep_letters(&mut self) -> Result<()> {
         let (store, attempt) = (&self.session.store, &self.letters.attempt);
         let keys = std::mem::take(&mut self.letters.keys);
-        Policy::default().run(&self.session.cx.stop, || store.keep_letters(attempt, &keys)).await
+        Policy::default().run(&self.session.patience, || store.keep_letters(attempt, &keys)).await
     }
 
     /// Waits for every stager. If `whole` is false they are told to give up. What a destination does not take becomes dead letters, whose
     /// own stager ends last.
     async fn finish(mut self, mut whole: bool) -> Result<Staged> {
-        let mut committables = Vec::new();
+        let (mut committables, mut all_origins) = (Vec::new(), BTreeMap::new());
         let mut failed = None;
         let mut waiting: Vec<(String, Stager)> = std::mem::take(&mut self.stagers).into_iter().collect();
         waiting.sort_by_key(|(table, _)| table == DEAD_LETTERS);
@@ -200,6 +202,8 @@ impl<'a> Staging<'a> {
             match stager.end(whole).await {
                 Ok(Some((staged, origins))) => {
                     committables.push(staged.committable);
+                    let out: Vec<u64> = staged.refused.iter().map(|refused| refused.row).collect();
+                    all_origins.insert(table.clone(), origins.without(&out));
                     if let Err(error) = self.refuse(&table, staged.refused, &origins).await {
                         failed = failed.or(Some(error));
                         whole = false;
@@ -224,52 +228,36 @@ impl<'a> Staging<'a> {
         }
         match failed {
             Some(error) => Err(error),
-            None => Ok(Staged { committables, covers: Vec::new(), counts: self.counts, rows: self.rows, rejects: self.rejects }),
+            None => Ok(Staged {
+                committables,
+                covers: Vec::new(),
+                counts: self.counts,
+                rows: self.rows,
+                rejects: self.rejects,
+                origins: all_origins,
+            }),
         }
     }
 
     /// Rows that the destination does not take: no rows after all, but dead letters.
-    async fn refuse(&mut self, table: &str, refused: Vec<Refusal>, origins: &[(u64, String)]) -> Result<()> {
-        for Refusal { row, values, reason } in refused {
-            let at = origins.partition_point(|(end, _)| *end <= row);
-            let split = origins.get(at).map(|(_, split)| split.clone()).unwrap_or_default();
+    async fn refuse(&mut self, table: &str, refused: Vec<Refusal>, origins: &Origins) -> Result<()> {
+        for refused in refused {
+            let split = origins.split(refused.row).unwrap_or_default().to_owned();
             if let Some(rows) = self.rows.get_mut(&(split.clone(), table.to_owned())) {
                 *rows -= 1;
             }
             if let Some(rows) = self.counts.rows.get_mut(table) {
                 *rows -= 1;
             }
-            let reject = Reject {
-                unit: Unit::Row,
-                table: Some(table.to_owned()),
-                payload: Payload::Inline(values.to_string().into_bytes()),
-                code: ROW_REFUSED.name,
-                reason,
-                place: Place { file: split.clone(), line: None, column: None },
-                field: None,
-                decoding: None,
-                index: row,
-            };
-            self.reject(&split, vec![reject]).await?;
+            self.reject(&split, vec![dead_letters::of_refused(table, &split, refused)]).await?;
         }
         self.keep_letters().await
     }
 }
 
 impl Stager {
-    /// Notes that so many rows of a split follow.
-    fn note(&mut self, split: &str, rows: u64) {
-        match self.origins.last_mut() {
-            Some((end, last)) if last == split => *end += rows,
-            last => {
-                let end = last.map_or(0, |(end, _)| *end) + rows;
-                self.origins.push((end, split.to_owned()));
-            }
-        }
-    }
-
     /// Waits for it; `None` if it gave up as it was told to.
-    async fn end(self, whole: bool) -> Result<Option<(destination::Staged, Vec<(u64, String)>)>> {
+    async fn end(self, whole: bool) -> Result<Option<(destination::Staged, Origins)>> {
         if !whole {
             // Whether it still listens does not matter: it has failed then.
             let _ = self.sender.send(Err(interrupted())).await;
@@ -295,7 +283,7 @@ fn start(
     let batches = stream::poll_fn(move |cx| receiver.poll_recv(cx)).boxed();
     let (destination, attempt, table, schema) = (destination.clone(), attempt.clone(), table.to_owned(), target.schema.clone());
     let task = tokio::spawn(async move { destination.stage(&attempt, &table, &schema, disposition, batches).await });
-    Stager { sender, task, origins: Vec::new() }
+    Stager { sender, task, origins: Origins::default() }
 }
 
 async fn send(stager: &Stager, rows: Rows) -> Result<()> {

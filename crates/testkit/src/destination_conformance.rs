@@ -12,6 +12,7 @@ use longshore_core::commit::{Application, AttemptId, CommitNumber, Committable, 
 use longshore_core::destination::{Batches, Destination, Fence, Mode, PastCommit, Plan, Publication, SchemaChange};
 use longshore_core::error::{Code, Error, Kind, Retry, code};
 use longshore_core::schema::{Field, TableSchema, Type};
+use longshore_core::table_options::TableOptions;
 use longshore_core::{Result, schema};
 use serde_json::{Value, json};
 use tokio::sync::Barrier;
@@ -156,7 +157,7 @@ fn stream(batches: Vec<Result<Rows>>) -> Batches {
 }
 
 fn change(contract: Contract, disposition: WriteDisposition, wanted: TableSchema) -> SchemaChange {
-    SchemaChange { table: TABLE.into(), wanted, contract, disposition, partition_by: None }
+    SchemaChange { table: TABLE.into(), wanted, contract, disposition, options: TableOptions::default() }
 }
 
 struct Free;

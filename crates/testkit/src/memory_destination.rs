@@ -12,7 +12,7 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use futures::StreamExt;
 use longshore_core::batch::{Payload, Rows};
-use longshore_core::commit::{Application, AttemptId, CommitNumber, Committable, Contract, Published, WriteDisposition};
+use longshore_core::commit::{Application, AttemptId, CommitNumber, Committable, Contract, Published, Refused, WriteDisposition};
 use longshore_core::destination::{Batches, Destination, Mode, PastCommit, Plan, Publication, SchemaChange, TableMark};
 use longshore_core::error::{Code, Error, Kind, Retry};
 use longshore_core::schema::{Mode as ColumnMode, TableSchema};
@@ -36,9 +36,13 @@ pub const POINTS: &[&str] = &[
     "sweep.after",
     "payload.before",
     "payload.after",
+    "restage.before",
+    "restage.after",
 ];
 
 const FAULT: Code = Code { name: "memory_fault", explanation: "A test asked for this failure." };
+/// What the twin says of rows that it does not take.
+const REFUSAL: &str = "a test does not want this row";
 const REFUSED: Code = Code { name: "memory_refused", explanation: "The destination in memory does not take this." };
 
 /// A destination in memory. Cloning gives another worker over the same tables.
@@ -57,6 +61,7 @@ struct Data {
     staged: BTreeMap<String, Staged>,
     payloads: BTreeMap<(AttemptId, String), Vec<u8>>,
     born: u64,
+    refuses: Option<fn(&Value) -> bool>,
 }
 
 #[derive(Clone)]
@@ -79,7 +84,8 @@ struct Staged {
 #[derive(Default)]
 struct Point {
     gate: Option<Gate>,
-    faults: Vec<Retry>,
+    /// What becomes of the next visits, the next one last.
+    faults: Vec<Option<Retry>>,
 }
 
 /// A point that is held: whoever comes by waits until it is opened.
@@ -124,7 +130,23 @@ impl MemoryDestination {
     /// # Panics
     /// If there is no such point.
     pub fn fail(&self, point: &'static str, times: usize, retry: Retry) {
-        self.at(point, |at| at.faults.extend(std::iter::repeat_n(retry, times)));
+        self.at(point, |at| at.faults.extend(std::iter::repeat_n(Some(retry), times)));
+    }
+
+    /// Lets so many visits to a point pass and makes the next one fail.
+    ///
+    /// # Panics
+    /// If there is no such point.
+    pub fn fail_after(&self, passes: usize, point: &'static str, retry: Retry) {
+        self.at(point, |at| {
+            at.faults.push(Some(retry));
+            at.faults.extend(std::iter::repeat_n(None, passes));
+        });
+    }
+
+    /// From here on nothing is published that holds a row of which this is true, given as JSON.
+    pub fn refuse(&self, row: fn(&Value) -> bool) {
+        self.data().refuses = Some(row);
     }
 
     /// The visible rows of a table as JSON objects, nulls left out, in the order in which they were published.
@@ -175,7 +197,7 @@ impl MemoryDestination {
                 permit.forget();
             }
         }
-        let fault = self.at(name, |at| at.faults.pop());
+        let fault = self.at(name, |at| at.faults.pop().flatten());
         match fault {
             None => Ok(()),
             Some(retry) => {
@@ -246,9 +268,25 @@ impl Data {
         Ok(None)
     }
 
+    /// The numbers of the rows that a test wants refused.
+    fn refused(&self, committables: &[Committable]) -> Result<Vec<u64>> {
+        let Some(refuses) = self.refuses else { return Ok(Vec::new()) };
+        let mut all = Vec::new();
+        for committable in committables {
+            let staged = self.staged.get(&read_payload(committable)?.0);
+            all.extend(staged.into_iter().flat_map(|staged| staged.rows.iter().flat_map(batch_to_json)));
+        }
+        Ok((0..).zip(&all).filter(|(_, row)| refuses(row)).map(|(number, _)| number).collect())
+    }
+
     fn apply(&mut self, publication: &Publication<'_>) -> Result<Published> {
         if let Some(settled) = self.settled(publication)? {
             return Ok(settled);
+        }
+        let out = self.refused(publication.committables)?;
+        if !out.is_empty() {
+            let rows = out.into_iter().map(|row| (row, REFUSAL.to_owned())).collect();
+            return Ok(Published::Refused(Refused { reason: REFUSAL.into(), rows, others_shown: false }));
         }
         let Some(table) = self.tables.get_mut(publication.table) else { return Err(refused("the table is gone".into())) };
         if publication.committables.iter().any(|c| c.disposition == WriteDisposition::Truncate) {
@@ -369,6 +407,41 @@ impl Destination for MemoryDestination {
         let published = self.data().apply(&publication)?;
         self.pass("publish.after").await?;
         Ok(published)
+    }
+
+    async fn restage(
+        &self,
+        attempt: &AttemptId,
+        table: &str,
+        _schema: &TableSchema,
+        committables: &[Committable],
+        told: &Refused,
+    ) -> Result<destination::Staged> {
+        self.pass("restage.before").await?;
+        let out: Vec<u64> = told.rows.iter().map(|(row, _)| *row).collect();
+        let (mut kept, mut gone, mut number) = (Vec::new(), Vec::new(), 0);
+        let mut payload = Value::Null;
+        for committable in committables {
+            let (id, born) = read_payload(committable)?;
+            let rows = self.data().staged.get(&id).map(|staged| staged.rows.clone()).unwrap_or_default();
+            payload = json!({"staged": uuid::Uuid::new_v4().to_string(), "table": born});
+            for (batch, row) in rows.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| (batch, row))) {
+                let row = batch.slice(row, 1);
+                if out.contains(&number) {
+                    let values = batch_to_json(&row).pop().unwrap_or_default();
+                    gone.push(destination::Refusal { row: number, values, reason: told.reason.clone() });
+                } else {
+                    kept.push(row);
+                }
+                number += 1;
+            }
+        }
+        let (rows, id) = (kept.len() as u64, payload["staged"].as_str().unwrap_or_default().to_owned());
+        self.data().staged.insert(id, Staged { attempt: attempt.clone(), rows: kept, published: false });
+        let disposition = committables.first().map(|committable| committable.disposition).unwrap_or_default();
+        let committable = Committable { table: table.to_owned(), disposition, payload, rows, bytes: 0, digest: String::new() };
+        self.pass("restage.after").await?;
+        Ok(destination::Staged { committable, refused: gone })
     }
 
     async fn history(&self, application: &Application, table: &str) -> Result<Vec<PastCommit>> {

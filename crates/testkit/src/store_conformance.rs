@@ -154,6 +154,7 @@ fn draft(lease: &Lease, attempts: &[AttemptId], token: &str) -> Draft {
         landings: Vec::new(),
         dead_letters: Vec::new(),
         replayed: Vec::new(),
+        origins: Default::default(),
         acknowledge: Some(serde_json::json!({"move": "done/"})),
     }
 }

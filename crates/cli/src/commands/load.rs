@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use longshore_core::error::{Error, Kind, Result, code};
+use longshore_core::table_options::TableOptions;
 use longshore_engine::Pipeline;
 use longshore_files::config::{AfterLoad, FilesConfig};
 
@@ -45,10 +46,10 @@ fn files(args: &LoadArgs) -> Result<FilesConfig> {
 }
 
 fn pipeline(args: &LoadArgs, config: &FilesConfig, dataset: &Dataset) -> Result<Pipeline> {
-    let mut partition_by = BTreeMap::new();
+    let mut options = BTreeMap::new();
     for argument in &args.partition_by {
         let (table, column) = crate::args::table_and_rest(argument, |_| false);
-        if partition_by.insert(table.to_owned(), column.to_owned()).is_some() {
+        if options.insert(table.to_owned(), TableOptions::by_day(column)).is_some() {
             return Err(crate::args::twice("--partition-by", table));
         }
     }
@@ -58,7 +59,7 @@ fn pipeline(args: &LoadArgs, config: &FilesConfig, dataset: &Dataset) -> Result<
         destination: dataset.shown(),
         contract: args.contract,
         disposition: args.write,
-        partition_by,
+        options,
         max_dead_letters: args.max_dead_letters,
         stop_on_max: args.stop_on_max,
         ..Pipeline::default()

@@ -13,6 +13,7 @@ use longshore_core::commit::{Contract, DEAD_LETTERS, WriteDisposition};
 use longshore_core::destination::Destination;
 use longshore_core::error::{Error, Kind, Place, Result, code};
 use longshore_core::source::Source;
+use longshore_core::table_options::TableOptions;
 use longshore_engine::Pipeline;
 use serde_json::Value;
 
@@ -202,11 +203,17 @@ impl Settings {
                 Write::Truncate => WriteDisposition::Truncate,
                 Write::Empty => WriteDisposition::Empty,
             },
-            partition_by: self.tables.iter().filter_map(|(name, t)| Some((name.clone(), t.partition_by.clone()?))).collect(),
+            options: self.tables.iter().map(|(name, table)| (name.clone(), table.options())).collect(),
             max_dead_letters: self.dead_letters.max,
             stop_on_max: self.dead_letters.stop_on_max,
             ..Pipeline::default()
         })
+    }
+}
+
+impl TableSettings {
+    fn options(&self) -> TableOptions {
+        self.partition_by.as_deref().map(TableOptions::by_day).unwrap_or_default()
     }
 }
 

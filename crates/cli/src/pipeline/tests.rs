@@ -41,8 +41,8 @@ fn a_whole_pipeline_file_is_read() {
     assert_eq!(file.pipeline.destination, "warehouse/shop");
     assert_eq!(file.pipeline.contract("orders"), Contract::Freeze);
     assert_eq!(file.pipeline.contract("customers"), Contract::Ignore);
-    assert_eq!(file.pipeline.partition_by("orders").as_deref(), Some("OrderDate"));
-    assert_eq!(file.pipeline.partition_by("customers"), None);
+    assert_eq!(file.pipeline.options("orders"), TableOptions::by_day("OrderDate"));
+    assert_eq!(file.pipeline.options("customers"), TableOptions::default());
     assert_eq!(file.pipeline.disposition, WriteDisposition::Truncate);
     assert_eq!(file.pipeline.max_dead_letters, Some(100));
     assert!(!file.pipeline.stop_on_max && file.scheduled);

@@ -11,9 +11,8 @@ use longshore_core::commit::{Application, AttemptId, Published, WriteDisposition
 use longshore_core::destination::{
     Batches, Destination, Mode, PastCommit, Plan, Publication, SchemaChange, Staged as Staging, TableMark,
 };
-use longshore_core::retry::Policy;
+use longshore_core::retry::{Patience, Policy};
 use longshore_core::schema::TableSchema;
-use longshore_core::stop::Stop;
 
 use crate::bucket::Bucket;
 use crate::config::{BigQueryConfig, FileFormat, Method};
@@ -125,7 +124,7 @@ impl Destination for BigQueryDestination {
         batches: Batches,
     ) -> Result<Staging> {
         // Nothing has been taken from the stream of rows yet: this can still be tried again.
-        let remote = Policy::default().run(&Stop::default(), || self.tables.get(table)).await?;
+        let remote = Policy::default().run(&Patience::default(), || self.tables.get(table)).await?;
         let remote = remote.ok_or_else(|| destination(codes::MISSING, format!("table {table} is gone")))?;
         let stage = Stage {
             tables: &self.tables,

@@ -12,9 +12,8 @@ use longshore_core::Result;
 use longshore_core::commit::{Application, CommitNumber};
 use longshore_core::destination::PastCommit;
 use longshore_core::error::{Error, Retry};
-use longshore_core::retry::Policy;
+use longshore_core::retry::{Patience, Policy};
 use longshore_core::schema::{Field, Mode, TableSchema, Type};
-use longshore_core::stop::Stop;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Failure, bug, is_missing};
@@ -118,7 +117,7 @@ pub(crate) async fn write(tables: &Tables, write: &StorageWrite, mark: &Mark<'_>
     }
     // Where rows are written a new table is known a little later than where tables are made.
     let late = |error: Error| if is_missing(&error) { error.with_retry(Retry::Backoff) } else { error };
-    Policy { tries: 10, ..Policy::default() }.run(&Stop::default(), || async { append().await.map_err(late) }).await
+    Policy { tries: 10, ..Policy::default() }.run(&Patience::default(), || async { append().await.map_err(late) }).await
 }
 
 /// The newest mark of every application in each of these tables, each for the table as it is now.

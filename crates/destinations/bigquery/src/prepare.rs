@@ -5,6 +5,7 @@ use longshore_core::commit::{Contract, WriteDisposition};
 use longshore_core::destination::{Mode, Plan, SchemaChange};
 use longshore_core::error::Retry;
 use longshore_core::schema::{Mode as FieldMode, Type};
+use longshore_core::table_options::Partition;
 use serde_json::{Value, json};
 
 use crate::columns;
@@ -49,7 +50,7 @@ async fn create(tables: &Tables, change: &SchemaChange, mode: Mode) -> Result<Pl
         "tableReference": {"projectId": tables.project, "datasetId": tables.dataset, "tableId": table},
         "schema": {"fields": columns::to_rest(&change.wanted.fields)?},
     });
-    if let Some(column) = &change.partition_by {
+    if let Some(Partition { column, .. }) = &change.options.partition {
         resource["timePartitioning"] = json!({"type": "DAY", "field": partition_column(change, column)?});
         changes.push(format!("partition {table} by {column}"));
     }

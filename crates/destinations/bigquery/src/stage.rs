@@ -11,9 +11,8 @@ use longshore_core::commit::{AttemptId, Committable, WriteDisposition};
 use longshore_core::destination::{self, Batches, Refusal};
 use longshore_core::error::Retry;
 use longshore_core::failpoint;
-use longshore_core::retry::Policy;
+use longshore_core::retry::{Patience, Policy};
 use longshore_core::schema::TableSchema;
-use longshore_core::stop::Stop;
 use serde_json::json;
 
 use crate::bucket::Bucket;
@@ -154,7 +153,7 @@ impl Stage<'_> {
 
     /// A new stream. If an answer is lost, an empty one stays behind, which BigQuery removes.
     async fn create(&self, table: &str, type_: StreamType) -> Result<String> {
-        Policy::default().run(&Stop::default(), || async { Ok(self.write.create(table, type_).await?) }).await
+        Policy::default().run(&Patience::default(), || async { Ok(self.write.create(table, type_).await?) }).await
     }
 
     /// Rows in a new pending stream of `target`, finalized; none if there are no rows.
@@ -167,7 +166,7 @@ impl Stage<'_> {
         let end = self.append(&stream, 0, batches.boxed(), counted).await?;
         failpoint::hit("stage.before_sync");
         let finalize = || async { Ok(self.write.finalize(&stream).await?) };
-        let held = Policy::default().run(&Stop::default(), finalize).await?;
+        let held = Policy::default().run(&Patience::default(), finalize).await?;
         if held != end {
             return Err(failed(codes::OFFSET, format!("a stream of {end} rows holds {held}")).with_retry(Retry::Backoff));
         }

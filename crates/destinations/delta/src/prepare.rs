@@ -55,7 +55,8 @@ fn create(change: &SchemaChange) -> Result<Proposal> {
     if change.wanted.fields.is_empty() {
         return Ok(Proposal { plan: Plan::default(), entry: None });
     }
-    let (schema, partition_columns) = new_schema(table, &change.wanted, change.partition_by.as_deref())?;
+    let partition_by = change.options.partition.as_ref().map(|partition| partition.column.as_str());
+    let (schema, partition_columns) = new_schema(table, &change.wanted, partition_by)?;
     let protocol = plain_protocol();
     let raised = Columns::has_timestamp_ntz(&schema).then(|| with_timestamp_ntz(&protocol)).flatten();
     let count = change.wanted.fields.len();

@@ -1,6 +1,8 @@
 //! The loop against the in-memory twins: every step refused, answers lost, two replicas, foreign stores, tables that are gone.
 //! At the end of each scene a checker counts: each record once in its table or once in the dead letters.
 
+mod amend;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

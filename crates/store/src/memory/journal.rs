@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use longshore_core::Result;
 use longshore_core::commit::{
-    Adoption, Application, AttemptId, CommitNumber, Committable, Completion, DeadLetterKey, DeadLetterState, Draft, Entry,
-    EntryState, Landing, Receipt,
+    Adoption, Application, AttemptId, CommitNumber, Completion, DeadLetterKey, DeadLetterState, Draft, Entry, EntryState,
+    Landing, Receipt,
 };
 use longshore_core::position::{Covers, Delta, Partition, Position};
 use longshore_core::store::{Attempts, IndexedDeadLetter, Journal, PipelineState};
@@ -41,25 +41,9 @@ impl Journal for MemoryStore {
         self.answer("journal", entry)
     }
 
-    async fn amend(
-        &self,
-        pipeline: &str,
-        n: CommitNumber,
-        epoch: i64,
-        amendment: i64,
-        committables: Vec<Committable>,
-        dead_letters: Vec<DeadLetterKey>,
-    ) -> Result<Entry> {
-        let mut state = self.state();
-        let held = state.with_lease(pipeline, epoch)?;
-        let entry = held.entries.get_mut(&n).ok_or_else(|| error::not_journalled(pipeline, n))?;
-        if entry.state != EntryState::Journalled || entry.amendment != amendment {
-            return Err(error::amended_elsewhere(pipeline, n, amendment));
-        }
-        entry.amendment += 1;
-        entry.draft.committables = committables;
-        entry.draft.dead_letters = dead_letters;
-        Ok(entry.clone())
+    async fn amend(&self, n: CommitNumber, amendment: i64, draft: Draft) -> Result<Entry> {
+        let entry = self.state().amend(n, amendment, draft)?;
+        self.answer("amend", entry)
     }
 
     async fn complete(&self, completion: Completion) -> Result<()> {
@@ -231,6 +215,33 @@ impl State {
         let entry = Entry { n, draft, amendment: 0, state: EntryState::Journalled, at: Utc::now() };
         pipeline.entries.insert(n, entry.clone());
         Ok(entry)
+    }
+
+    fn amend(&mut self, n: CommitNumber, amendment: i64, draft: Draft) -> Result<Entry> {
+        let name = draft.pipeline.clone();
+        let unknown = || error::not_journalled(&name, n);
+        let known = self.pipelines.get_mut(&name).ok_or_else(unknown)?;
+        let entry = known.entries.get(&n).ok_or_else(unknown)?.clone();
+        if entry.amendment == amendment + 1 && entry.draft.attempts == draft.attempts {
+            // The answer to the first call was lost.
+            return Ok(entry);
+        }
+        known.check_epoch(&name, draft.epoch)?;
+        if entry.state != EntryState::Journalled || entry.amendment != amendment {
+            return Err(error::amended_elsewhere(&name, n, amendment));
+        }
+        let mut new = draft.clone();
+        new.attempts.retain(|attempt| !entry.draft.attempts.contains(attempt));
+        known.check_attempts(&new)?;
+        for attempt in &new.attempts {
+            if let Some(attempt) = known.attempts.get_mut(attempt) {
+                attempt.n = Some(n);
+            }
+        }
+        let draft = Draft { covers: entry.draft.covers, token: entry.draft.token, ..draft };
+        let amended = Entry { amendment: amendment + 1, draft, ..entry };
+        known.entries.insert(n, amended.clone());
+        Ok(amended)
     }
 
     fn complete(&mut self, completion: &Completion) -> Result<()> {

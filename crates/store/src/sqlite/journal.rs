@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use chrono::Utc;
 use longshore_core::Result;
-use longshore_core::commit::{
-    Adoption, Application, CommitNumber, Committable, Completion, DeadLetterKey, Draft, Entry, EntryState, Receipt,
-};
+use longshore_core::commit::{Adoption, Application, CommitNumber, Completion, Draft, Entry, EntryState, Receipt};
 use longshore_core::error::{Error, Kind, code};
 use longshore_core::position::{Checkpoint, Covers, Delta, Partition, Position};
 use longshore_core::store::{Journal, PipelineState};
@@ -56,17 +54,9 @@ impl Journal for SqliteStore {
         write.finish("journalling into", result).await
     }
 
-    async fn amend(
-        &self,
-        pipeline: &str,
-        n: CommitNumber,
-        epoch: i64,
-        amendment: i64,
-        committables: Vec<Committable>,
-        dead_letters: Vec<DeadLetterKey>,
-    ) -> Result<Entry> {
+    async fn amend(&self, n: CommitNumber, amendment: i64, draft: Draft) -> Result<Entry> {
         let mut write = self.database.begin().await?;
-        let result = amend(&mut write, pipeline, n, epoch, amendment, committables, dead_letters).await;
+        let result = amend(&mut write, n, amendment, draft).await;
         write.finish("amending a commit in", result).await
     }
 
@@ -289,23 +279,21 @@ async fn reserve_dead_letters(connection: &mut SqliteConnection, pipeline: i64, 
     Ok(())
 }
 
-async fn amend(
-    connection: &mut SqliteConnection,
-    pipeline: &str,
-    n: CommitNumber,
-    epoch: i64,
-    amendment: i64,
-    committables: Vec<Committable>,
-    dead_letters: Vec<DeadLetterKey>,
-) -> Result<Entry, Failure> {
-    check_epoch(connection, pipeline, epoch).await?;
-    let (id, mut entry) = entry(connection, pipeline, n).await?;
-    if entry.state != EntryState::Journalled || entry.amendment != amendment {
-        return Err(error::amended_elsewhere(pipeline, n, amendment).into());
+async fn amend(connection: &mut SqliteConnection, n: CommitNumber, amendment: i64, draft: Draft) -> Result<Entry, Failure> {
+    let (id, mut entry) = entry(connection, &draft.pipeline, n).await?;
+    if entry.amendment == amendment + 1 && entry.draft.attempts == draft.attempts {
+        // The answer to the first call was lost.
+        return Ok(entry);
     }
+    check_epoch(connection, &draft.pipeline, draft.epoch).await?;
+    if entry.state != EntryState::Journalled || entry.amendment != amendment {
+        return Err(error::amended_elsewhere(&draft.pipeline, n, amendment).into());
+    }
+    let mut new = draft.clone();
+    new.attempts.retain(|attempt| !entry.draft.attempts.contains(attempt));
+    take_attempts(connection, id, n, &new).await?;
     entry.amendment += 1;
-    entry.draft.committables = committables;
-    entry.draft.dead_letters = dead_letters;
+    entry.draft = Draft { covers: entry.draft.covers, token: entry.draft.token, ..draft };
     sqlx::query("UPDATE entries SET amendment = ?, draft = ? WHERE pipeline = ? AND n = ?")
         .bind(entry.amendment)
         .bind(serde_json::to_string(&entry.draft)?)

@@ -43,6 +43,7 @@ async fn draft(store: &SqliteStore, lease: &Lease, from: Option<u64>, to: u64) -
         landings: Vec::new(),
         dead_letters: Vec::new(),
         replayed: Vec::new(),
+        origins: Default::default(),
         acknowledge: None,
     }
 }

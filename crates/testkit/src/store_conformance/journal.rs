@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use longshore_core::commit::{CommitNumber, Completion, DEAD_LETTERS, DeadLetterState, Draft, EntryState, Landing};
 use longshore_core::position::{Covers, Position};
-use longshore_core::store::Store;
 
 use super::{
     LONG, Pair, begin, committable, complete, completion, delta, draft, ids, journal, landing, lease_of, letter, position,
@@ -239,20 +238,30 @@ pub async fn an_entry_is_acknowledged_only_after_it_is_complete(pair: Pair) {
     assert!(pair.two.pipeline("p").await.expect("known").open.is_empty());
 }
 
-/// Of two who amend, one does.
+/// Of two who amend, one does; the attempt of the one is the entry's from then on, that of the other is not.
 pub async fn amending_is_compare_and_set(pair: Pair) {
     let lease = lease_of(&*pair.one, "p", LONG).await;
     let entry = journal(&*pair.one, &lease, "t1", |_| {}).await.expect("journalled");
-    let amend = async |store: &dyn Store, epoch: i64, amendment: i64, table: &str| {
-        store.amend("p", entry.n, epoch, amendment, vec![committable(table)], vec![letter("1-0", "refused")]).await
+    let amendment = async |table: &str| {
+        let attempts = [entry.draft.attempts.clone(), vec![begin(&*pair.one, &lease).await]].concat();
+        let (committables, dead_letters) = (vec![committable(table)], vec![letter("1-0", "refused")]);
+        Draft { attempts, committables, dead_letters, covers: Vec::new(), ..entry.draft.clone() }
     };
-    let amended = amend(&*pair.one, lease.epoch, 0, "better").await.expect("amended");
+    let (better, worse) = (amendment("better").await, amendment("worse").await);
+    let amended = pair.one.amend(entry.n, 0, better.clone()).await.expect("amended");
     assert_eq!((amended.amendment, amended.tables()), (1, vec!["better".to_owned()]));
-    assert_eq!(amended.draft.covers, entry.draft.covers);
-    refused_with(amend(&*pair.two, lease.epoch, 0, "worse").await, "delta_refused");
-    refused_with(amend(&*pair.two, lease.epoch - 1, 1, "worse").await, "lease_lost");
+    assert_eq!(amended.draft.covers, entry.draft.covers, "what it covers stays");
+    refused_with(pair.two.amend(entry.n, 0, worse.clone()).await, "delta_refused");
+    assert_eq!(pair.two.amend(entry.n, 0, better.clone()).await.expect("asked again"), amended);
+    refused_with(pair.two.amend(entry.n, 1, Draft { epoch: lease.epoch - 1, ..worse.clone() }).await, "lease_lost");
     assert_eq!(pair.two.pipeline("p").await.expect("known").open, std::slice::from_ref(&amended));
+
+    let given_up = [better.attempts[1].clone(), worse.attempts[1].clone()];
+    let dead = pair.one.doom_attempts("p", lease.epoch, &given_up).await.expect("doomed");
+    assert_eq!(dead, worse.attempts[1..], "what an amendment took is not given up");
+    refused_with(pair.one.amend(entry.n, 1, worse.clone()).await, "attempt_dead");
+
     complete(&*pair.one, &lease, &amended).await;
     assert_eq!(states(&*pair.one).await, [("1-0".to_owned(), DeadLetterState::Open)]);
-    refused_with(amend(&*pair.one, lease.epoch, 1, "too late").await, "delta_refused");
+    refused_with(pair.one.amend(entry.n, 1, amendment("too late").await).await, "delta_refused");
 }

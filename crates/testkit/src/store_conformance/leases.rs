@@ -82,7 +82,7 @@ pub async fn a_taken_over_lease_makes_the_old_holder_fail(pair: Pair) {
     refused_with(pair.one.begin_attempt("p", old.epoch).await, "lease_lost");
     refused_with(pair.one.journal(draft(&old, &[attempt], "t2")).await, "lease_lost");
     refused_with(pair.one.complete(completion(&entry, old.epoch)).await, "lease_lost");
-    refused_with(pair.one.amend("p", entry.n, old.epoch, 0, Vec::new(), Vec::new()).await, "lease_lost");
+    refused_with(pair.one.amend(entry.n, 0, entry.draft.clone()).await, "lease_lost");
     pair.one.free_lease(&old).await.expect("freeing a lost lease changes nothing");
     pair.two.check_lease(&new).await.expect("current");
     complete(&*pair.two, &new, &entry).await;

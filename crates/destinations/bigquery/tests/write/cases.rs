@@ -11,9 +11,8 @@ use longshore_core::batch::Rows;
 use longshore_core::commit::{Application, AttemptId, CommitNumber, Committable, Contract, Published, WriteDisposition};
 use longshore_core::destination::{Destination, Fence, Mode, Publication, SchemaChange};
 use longshore_core::error::Retry;
-use longshore_core::retry::Policy;
+use longshore_core::retry::{Patience, Policy};
 use longshore_core::schema::{Field, TableSchema, Type};
-use longshore_core::stop::Stop;
 use longshore_fakes::bigquery::{Fault, Rule};
 use serde_json::{Value, json};
 
@@ -55,7 +54,7 @@ impl Bench {
             wanted: schema(),
             contract: Contract::Evolve,
             disposition: WriteDisposition::Append,
-            partition_by: None,
+            options: Default::default(),
         };
         self.worker.prepare(&change, Mode::Apply).await.unwrap();
     }
@@ -93,7 +92,7 @@ impl Bench {
 
     /// As the engine publishes: what passes is tried again.
     async fn published(&self, n: CommitNumber, committable: &Committable) -> Result<Published> {
-        Policy { tries: 8, ..Policy::default() }.run(&Stop::default(), || self.publish(n, committable)).await
+        Policy { tries: 8, ..Policy::default() }.run(&Patience::default(), || self.publish(n, committable)).await
     }
 
     fn ids(&self) -> Vec<i64> {
@@ -160,7 +159,7 @@ async fn case_10_a_job_that_failed_for_a_passing_reason_makes_room_for_the_next_
         bench.arm(Rule::on("jobs.insert", Fault::LoseAnswer));
         // The answer to the first job is lost, too: recovery submits it again and is told that it is there.
         let recovered = bench.shop.open();
-        let published = Policy::default().run(&Stop::default(), || bench.publish_by(recovered.as_ref(), 1, &staged)).await;
+        let published = Policy::default().run(&Patience::default(), || bench.publish_by(recovered.as_ref(), 1, &staged)).await;
         assert!(published.is_ok(), "{published:?}");
         assert_eq!(bench.ids(), [1]);
     }
@@ -348,7 +347,7 @@ async fn new_columns_leave_everything_else_of_a_table_as_it_is() {
         wanted,
         contract: Contract::Evolve,
         disposition: WriteDisposition::Append,
-        partition_by: None,
+        options: Default::default(),
     };
     let plan = worker.prepare(&change, Mode::Apply).await.unwrap();
     assert_eq!(plan.changes, ["add column Fax STRING"]);

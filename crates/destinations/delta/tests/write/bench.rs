@@ -53,7 +53,7 @@ pub fn change(wanted: TableSchema) -> SchemaChange {
         wanted,
         contract: Contract::Evolve,
         disposition: WriteDisposition::Append,
-        partition_by: None,
+        options: Default::default(),
     }
 }
 

@@ -7,6 +7,7 @@ use arrow::json::ReaderBuilder;
 use longshore_core::commit::Published;
 use longshore_core::destination::{Destination, Mode};
 use longshore_core::schema::{Field, TableSchema, Type};
+use longshore_core::table_options::TableOptions;
 use serde_json::{Value, json};
 
 use crate::bench::{Warehouse, change, columns, load, prepare, publish, query, read, stage_rows, to_json};
@@ -137,7 +138,7 @@ async fn partitions_by_text_day_and_derived_day_are_read_back() {
             Field::new("at", Type::Timestamp),
         ]);
         let mut wanted = change(schema.clone());
-        wanted.partition_by = Some(column.to_owned());
+        wanted.options = TableOptions::by_day(column);
         let plan = prepare(&destination, &wanted).await;
         assert_eq!(plan.schema, schema, "a derived column is nobody's to fill");
         assert_eq!(plan.changes, ["create table orders (4 columns)".to_owned(), format!("partition orders by {partition}")]);
@@ -181,7 +182,7 @@ async fn more_partitions_than_files_may_be_open_lose_no_row() {
     let warehouse = Warehouse::new();
     let destination = warehouse.open();
     let mut wanted = change(columns());
-    wanted.partition_by = Some("id".into());
+    wanted.options = TableOptions::by_day("id");
     prepare(&destination, &wanted).await;
     let ids: Vec<i64> = (0..150).chain(0..150).collect();
     let batches = ids.chunks(40).map(crate::bench::batch).collect();
@@ -198,7 +199,7 @@ async fn what_cannot_be_a_table_is_refused_before_anything_is_made() {
     let destination = warehouse.open();
     let refused = async |wanted: TableSchema, partition_by: Option<&str>| {
         let mut change = change(wanted);
-        change.partition_by = partition_by.map(str::to_owned);
+        change.options = partition_by.map(TableOptions::by_day).unwrap_or_default();
         destination.prepare(&change, Mode::Apply).await.unwrap_err().code()
     };
     let of = |name: &str, type_: Type| TableSchema::new(vec![Field::new("id", Type::Int64), Field::new(name, type_)]);
