@@ -28,8 +28,23 @@ pub(crate) struct QueryResult {
     pub(crate) fields: Vec<Field>,
     pub(crate) rows: Vec<Row>,
     /// How many rows a DML statement changed.
-    pub(crate) affected: Option<u64>,
+    pub(crate) affected: Option<Affected>,
     pub(crate) statement: &'static str,
+}
+
+/// How many rows a DML statement changed:
+/// <https://cloud.google.com/bigquery/docs/reference/rest/v2/DmlStats>.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Affected {
+    pub(crate) inserted: usize,
+    pub(crate) updated: usize,
+    pub(crate) deleted: usize,
+}
+
+impl Affected {
+    fn total(self) -> usize {
+        self.inserted + self.updated + self.deleted
+    }
 }
 
 /// How the work of a job ended.
@@ -157,7 +172,12 @@ async fn run_query(shared: &Arc<Shared>, project: &str, configuration: &Value) -
     let result = sql::run(shared, project, configuration).await?;
     let mut statistics = json!({"query": {"statementType": result.statement, "totalBytesProcessed": "0", "cacheHit": false}});
     if let Some(affected) = result.affected {
-        statistics["query"]["numDmlAffectedRows"] = json!(affected.to_string());
+        let text = |rows: usize| rows.to_string();
+        statistics["query"]["numDmlAffectedRows"] = json!(text(affected.total()));
+        statistics["query"]["dmlStats"] = json!({
+            "insertedRowCount": text(affected.inserted), "updatedRowCount": text(affected.updated),
+            "deletedRowCount": text(affected.deleted),
+        });
     }
     let errors = match copy::write_result(&mut shared.lock(), project, configuration, &result) {
         Ok(()) => Vec::new(),
@@ -307,7 +327,7 @@ fn page(job: &Job, start: usize, max: usize, int64_timestamps: bool, kind: &str)
         answer["pageToken"] = json!(end.to_string());
     }
     if let Some(affected) = result.affected {
-        answer["numDmlAffectedRows"] = json!(affected.to_string());
+        answer["numDmlAffectedRows"] = json!(affected.total().to_string());
     }
     Ok(answer)
 }

@@ -5,13 +5,14 @@
 //! wrong, and a [`Fault`] how. Nothing in it waits for time to pass.
 //!
 //! What it does not do: CSV and Avro files, views, routines, row-level security, sessions, transactions of several
-//! statements, UPDATE, a MERGE other than `ON FALSE`, most of BigQuery's functions (a SELECT is DataFusion's), quotas, expiry.
+//! statements, UPDATE with FROM, most of BigQuery's functions (a SELECT is DataFusion's), quotas, expiry.
 
 mod append;
 mod cell;
 mod changes;
 mod copy;
 mod ddl;
+mod dml;
 mod fault;
 mod from_arrow;
 mod from_json;
@@ -20,9 +21,11 @@ mod grpc;
 mod http;
 mod jobs;
 mod load;
+mod merge;
 mod rest;
 mod sql;
 mod state;
+mod statements;
 mod storage;
 mod storage_json;
 mod streams;

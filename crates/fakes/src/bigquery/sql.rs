@@ -1,9 +1,10 @@
-//! Statements: SELECT by way of DataFusion, and the few others that a loader needs.
+//! Running statements: SELECT by way of DataFusion, and what the others need of it.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::Schema;
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider};
 use datafusion::common::config::Dialect;
 use datafusion::datasource::MemTable;
@@ -11,13 +12,16 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use longshore_core::schema::Field;
 use serde_json::Value;
 
-use super::cell::{self, Row};
-use super::ddl::{Parsed, parse};
+use super::cell::Row;
+use super::dml;
 use super::from_arrow::{self, Mismatch, Source, result_field};
 use super::http::{ApiError, Shared};
 use super::jobs::QueryResult;
-use super::state::{State, Stored, Table};
+use super::statements::{Parsed, parse, with_parameters};
 use super::tokens::Path;
+
+/// The project and the dataset of tables that stand for a statement's own rows. No project of Google's is named so.
+pub(crate) const OWN: &str = "__rows";
 
 /// What names in a statement are completed with.
 struct Names {
@@ -40,81 +44,79 @@ impl Names {
     }
 }
 
+/// Where statements run: the tables, and how names are completed.
+pub(crate) struct Engine<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    names: Names,
+}
+
+/// What a SELECT gave.
+pub(crate) struct Selected {
+    pub(crate) schema: SchemaRef,
+    pub(crate) batches: Vec<RecordBatch>,
+}
+
+impl Selected {
+    /// The columns as a table would have them.
+    pub(crate) fn fields(&self) -> Vec<Field> {
+        self.schema.fields().iter().map(|field| result_field(field)).collect()
+    }
+
+    /// All rows as one batch.
+    pub(crate) fn batch(&self) -> Result<RecordBatch, ApiError> {
+        concat_batches(&self.schema, &self.batches).map_err(|e| ApiError::invalid_query(e.to_string()))
+    }
+}
+
+/// A table's place.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) project: String,
+    pub(crate) dataset: String,
+    pub(crate) table: String,
+}
+
+impl Engine<'_> {
+    pub(crate) fn place(&self, path: &Path) -> Result<Place, ApiError> {
+        let (project, dataset, table) = self.names.resolve(path)?;
+        Ok(Place { project, dataset, table })
+    }
+
+    /// Runs a SELECT. Further tables are known by these names below [`OWN`].
+    pub(crate) async fn select(&self, text: &str, own: &[(&str, RecordBatch)]) -> Result<Selected, ApiError> {
+        let context = context(self.shared, &self.names, text, own)?;
+        let plan = context.state().create_logical_plan(text).await.map_err(query_error)?;
+        let frame = context.execute_logical_plan(plan).await.map_err(query_error)?;
+        let schema = Arc::clone(frame.schema().inner());
+        let batches = frame.collect().await.map_err(query_error)?;
+        Ok(Selected { schema, batches })
+    }
+}
+
 /// Runs a statement. An error is one of the statement, and nothing is done then.
 pub(crate) async fn run(shared: &Arc<Shared>, project: &str, configuration: &Value) -> Result<QueryResult, ApiError> {
-    let names = Names::of(project, configuration);
     let text = configuration["query"].as_str().unwrap_or_default();
-    let text = super::ddl::with_parameters(text, configuration["queryParameters"].as_array())?;
+    let text = with_parameters(text, configuration["queryParameters"].as_array())?;
     let parsed = parse(&text)?;
+    let engine = Engine { shared, names: Names::of(project, configuration) };
     // One statement at a time reads tables and writes them.
     let _turn = shared.statements.lock().await;
     match parsed {
         Parsed::Select(text) => {
-            let (fields, batches) = select(shared, &names, &text).await?;
-            let mut rows = Vec::new();
-            for batch in &batches {
-                rows.extend(computed(&fields, batch)?);
-            }
+            let selected = engine.select(&text, &[]).await?;
+            let fields = selected.fields();
+            let rows = computed(&fields, &selected.batch()?)?;
             Ok(QueryResult { fields, rows, affected: None, statement: "SELECT" })
         }
-        Parsed::Delete { table, shown, condition } => {
-            let (project, dataset, name) = names.resolve(&table)?;
-            shared.lock().table(&project, &dataset, &name)?;
-            let query = format!("SELECT ({condition}) AS gone FROM {shown}");
-            let (_, batches) = select(shared, &names, &query).await?;
-            let gone = batches.iter().flat_map(|batch| {
-                let column = batch.column(0).as_boolean_opt().cloned();
-                (0..batch.num_rows()).map(move |row| column.as_ref().is_some_and(|c| c.is_valid(row) && c.value(row)))
-            });
-            let mut gone: std::vec::IntoIter<bool> = gone.collect::<Vec<_>>().into_iter();
-            let mut state = shared.lock();
-            let table = state.table_mut(&project, &dataset, &name)?;
-            let before = table.rows.len();
-            // Rows that came in meanwhile stand at the end and stay.
-            table.rows.retain(|_| !gone.next().unwrap_or(false));
-            table.rows_version += 1;
-            let affected = (before - table.rows.len()) as u64;
-            Ok(QueryResult { affected: Some(affected), statement: "DELETE", ..Default::default() })
-        }
-        Parsed::Insert { table, columns, text } => {
-            let (project, dataset, name) = names.resolve(&table)?;
-            let schema = shared.lock().table(&project, &dataset, &name)?.schema.clone();
-            let columns = if columns.is_empty() { schema.fields.iter().map(|f| f.name.clone()).collect() } else { columns };
-            let (_, batches) = select(shared, &names, &text).await?;
-            let mut rows = Vec::new();
-            for batch in &batches {
-                rows.extend(computed(&schema.fields, &renamed(batch, &columns)?)?);
-            }
-            let affected = rows.len() as u64;
-            shared.lock().table_mut(&project, &dataset, &name)?.append(rows, None);
-            Ok(QueryResult { affected: Some(affected), statement: "INSERT", ..Default::default() })
-        }
-        Parsed::Replace { table, source, delete, columns } => {
-            let (from, to) = (names.resolve(&source)?, names.resolve(&table)?);
-            let mut state = shared.lock();
-            let source = state.table(&from.0, &from.1, &from.2)?.clone();
-            let table = state.table_mut(&to.0, &to.1, &to.2)?;
-            let rows = taken(&source, &table.schema.fields, &columns)?;
-            let affected = rows.len() + if delete { table.rows.len() } else { 0 };
-            if delete {
-                table.rows.clear();
-            }
-            table.append(rows, None);
-            Ok(QueryResult { affected: Some(affected as u64), statement: "MERGE", ..Default::default() })
-        }
-        Parsed::Truncate { table } => {
-            let (project, dataset, name) = names.resolve(&table)?;
-            let mut state = shared.lock();
-            let table = state.table_mut(&project, &dataset, &name)?;
-            let affected = table.rows.len() as u64;
-            table.rows.clear();
-            table.rows_version += 1;
-            Ok(QueryResult { affected: Some(affected), statement: "TRUNCATE_TABLE", ..Default::default() })
-        }
+        Parsed::Delete { table, alias, condition } => dml::delete(&engine, &table, &alias, &condition).await,
+        Parsed::Update { table, alias, values, condition } => dml::update(&engine, &table, &alias, &values, &condition).await,
+        Parsed::Insert { table, columns, text } => dml::insert(&engine, &table, columns, &text).await,
+        Parsed::Merge(merge) => dml::merge(&engine, &merge).await,
+        Parsed::Truncate { table } => dml::truncate(&engine, &table),
         Parsed::Alter { table, changes } => {
-            let (project, dataset, name) = names.resolve(&table)?;
+            let place = engine.place(&table)?;
             let mut state = shared.lock();
-            let table = state.table_mut(&project, &dataset, &name)?;
+            let table = state.table_mut(&place.project, &place.dataset, &place.table)?;
             // On a copy, so that a statement that fails changes nothing.
             let mut altered = table.clone();
             for change in &changes {
@@ -130,9 +132,9 @@ pub(crate) async fn run(shared: &Arc<Shared>, project: &str, configuration: &Val
 pub(crate) async fn dry_run(shared: &Arc<Shared>, project: &str, configuration: &Value) -> Result<usize, ApiError> {
     let names = Names::of(project, configuration);
     let text = configuration["query"].as_str().unwrap_or_default();
-    let text = super::ddl::with_parameters(text, configuration["queryParameters"].as_array())?;
+    let text = with_parameters(text, configuration["queryParameters"].as_array())?;
     let Parsed::Select(text) = parse(&text)? else { return Ok(0) };
-    let context = context(shared, &names, &text)?;
+    let context = context(shared, &names, &text, &[])?;
     context.state().create_logical_plan(&text).await.map_err(query_error)?;
     let tables = referenced(&context, &text)?;
     let state = shared.lock();
@@ -148,17 +150,8 @@ fn query_error(error: datafusion::error::DataFusionError) -> ApiError {
     ApiError::invalid_query(error.strip_backtrace())
 }
 
-async fn select(shared: &Arc<Shared>, names: &Names, text: &str) -> Result<(Vec<Field>, Vec<RecordBatch>), ApiError> {
-    let context = context(shared, names, text)?;
-    let plan = context.state().create_logical_plan(text).await.map_err(query_error)?;
-    let frame = context.execute_logical_plan(plan).await.map_err(query_error)?;
-    let fields = frame.schema().as_arrow().fields().iter().map(|field| result_field(field)).collect();
-    let batches = frame.collect().await.map_err(query_error)?;
-    Ok((fields, batches))
-}
-
 /// A session that knows the tables which the statement names.
-fn context(shared: &Arc<Shared>, names: &Names, text: &str) -> Result<SessionContext, ApiError> {
+fn context(shared: &Arc<Shared>, names: &Names, text: &str, own: &[(&str, RecordBatch)]) -> Result<SessionContext, ApiError> {
     let config = SessionConfig::new()
         .with_target_partitions(1)
         .with_default_catalog_and_schema(&names.project, names.dataset.as_deref().unwrap_or("no dataset"))
@@ -167,8 +160,12 @@ fn context(shared: &Arc<Shared>, names: &Names, text: &str) -> Result<SessionCon
         .set_bool("datafusion.sql_parser.enable_ident_normalization", false);
     let context = SessionContext::new_with_config(config);
     let state = shared.lock();
-    for path in referenced(&context, text)? {
-        register(&context, &state, names, &path)?;
+    for (name, batch) in own {
+        register(&context, OWN, OWN, name, batch.clone())?;
+    }
+    for path in referenced(&context, text)?.iter().filter(|path| path.project.as_deref() != Some(OWN)) {
+        let (project, dataset, name) = names.resolve(path)?;
+        register(&context, &project, &dataset, &name, state.table(&project, &dataset, &name)?.batch())?;
     }
     Ok(context)
 }
@@ -185,61 +182,29 @@ fn referenced(context: &SessionContext, text: &str) -> Result<Vec<Path>, ApiErro
     Ok(references.iter().map(path).collect())
 }
 
-fn register(context: &SessionContext, state: &State, names: &Names, path: &Path) -> Result<(), ApiError> {
-    let (project, dataset, name) = names.resolve(path)?;
-    let table = state.table(&project, &dataset, &name)?;
-    let catalog = context.catalog(&project).unwrap_or_else(|| {
+fn register(context: &SessionContext, project: &str, dataset: &str, name: &str, batch: RecordBatch) -> Result<(), ApiError> {
+    let catalog = context.catalog(project).unwrap_or_else(|| {
         let catalog: Arc<dyn CatalogProvider> = Arc::new(MemoryCatalogProvider::new());
-        context.register_catalog(&project, Arc::clone(&catalog));
+        context.register_catalog(project, Arc::clone(&catalog));
         catalog
     });
-    let schema = match catalog.schema(&dataset) {
+    let schema = match catalog.schema(dataset) {
         Some(schema) => schema,
         None => {
             let schema: Arc<dyn SchemaProvider> = Arc::new(MemorySchemaProvider::new());
-            catalog.register_schema(&dataset, Arc::clone(&schema)).map_err(query_error)?;
+            catalog.register_schema(dataset, Arc::clone(&schema)).map_err(query_error)?;
             schema
         }
     };
-    let batch = table.batch();
     let memory = MemTable::try_new(batch.schema(), vec![vec![batch]]).map_err(query_error)?;
-    if !schema.table_exist(&name) {
-        schema.register_table(name, Arc::new(memory)).map_err(query_error)?;
+    if !schema.table_exist(name) {
+        schema.register_table(name.to_owned(), Arc::new(memory)).map_err(query_error)?;
     }
     Ok(())
 }
 
-/// The rows of a table as rows of these columns, each from the one that it is to be taken from.
-fn taken(source: &Table, fields: &[Field], columns: &[(String, String)]) -> Result<Vec<Row>, ApiError> {
-    let known = |name: &str| fields.iter().any(|field| field.name.eq_ignore_ascii_case(name));
-    if let Some((name, _)) = columns.iter().find(|(name, _)| !known(name)) {
-        return Err(ApiError::invalid_query(format!("Column {name} is not present in the table")));
-    }
-    let mut from = Vec::with_capacity(fields.len());
-    for field in fields {
-        let named = columns.iter().find(|(into, _)| into.eq_ignore_ascii_case(&field.name));
-        let Some((_, name)) = named else {
-            from.push(None);
-            continue;
-        };
-        let at = source.schema.fields.iter().position(|f| f.name.eq_ignore_ascii_case(name));
-        let at = at.ok_or_else(|| ApiError::invalid_query(format!("Unrecognized name: {name}")))?;
-        if source.schema.fields[at].type_.name() != field.type_.name() {
-            return Err(ApiError::invalid_query(format!("Value of column {name} has another type than {}", field.name)));
-        }
-        from.push(Some(at));
-    }
-    let cell = |row: &Row, field: &Field, at: &Option<usize>| {
-        let cell = at.map_or_else(|| cell::missing(field), |at| Ok(row[at].clone()))?;
-        cell::check(field, &cell)?;
-        Ok(cell)
-    };
-    let row = |stored: &Stored| fields.iter().zip(&from).map(|(field, at)| cell(&stored.cells, field, at)).collect();
-    source.rows.iter().map(row).collect::<Result<_, String>>().map_err(ApiError::invalid_query)
-}
-
 /// A result's rows as rows of these columns.
-fn computed(fields: &[Field], batch: &RecordBatch) -> Result<Vec<Row>, ApiError> {
+pub(crate) fn computed(fields: &[Field], batch: &RecordBatch) -> Result<Vec<Row>, ApiError> {
     let rows = from_arrow::rows(fields, batch, Source::Computed).map_err(|mismatch| match mismatch {
         Mismatch::Unknown(names) => ApiError::invalid_query(format!("no such column: {}", names.join(", "))),
         Mismatch::Invalid(why) => ApiError::invalid_query(why),
@@ -247,7 +212,8 @@ fn computed(fields: &[Field], batch: &RecordBatch) -> Result<Vec<Row>, ApiError>
     rows.into_iter().collect::<Result<_, _>>().map_err(ApiError::invalid_query)
 }
 
-fn renamed(batch: &RecordBatch, names: &[String]) -> Result<RecordBatch, ApiError> {
+/// A batch with other names for its columns.
+pub(crate) fn renamed(batch: &RecordBatch, names: &[String]) -> Result<RecordBatch, ApiError> {
     if batch.num_columns() != names.len() {
         let why = format!("Inserted row has wrong column count; Has {}, expected {}", batch.num_columns(), names.len());
         return Err(ApiError::invalid_query(why));
@@ -255,5 +221,7 @@ fn renamed(batch: &RecordBatch, names: &[String]) -> Result<RecordBatch, ApiErro
     let schema = batch.schema();
     let fields = schema.fields().iter().zip(names).map(|(field, name)| field.as_ref().clone().with_name(name));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    RecordBatch::try_new(schema, batch.columns().to_vec()).map_err(|e| ApiError::invalid_query(e.to_string()))
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(schema, batch.columns().to_vec(), &options)
+        .map_err(|e| ApiError::invalid_query(e.to_string()))
 }

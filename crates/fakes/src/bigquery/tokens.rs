@@ -12,6 +12,14 @@ pub(crate) struct Path {
     pub(crate) table: String,
 }
 
+impl Path {
+    /// As it is written in a statement, each part quoted.
+    pub(crate) fn quoted(&self) -> String {
+        let parts = [self.project.as_deref(), self.dataset.as_deref(), Some(self.table.as_str())];
+        parts.into_iter().flatten().map(|part| format!("`{part}`")).collect::<Vec<_>>().join(".")
+    }
+}
+
 /// A word of a statement.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Token {
@@ -117,6 +125,37 @@ impl<'a> Tokens<'a> {
     pub(crate) fn rest(&self) -> String {
         let from = self.tokens.get(self.at).map_or(self.text.len(), |(_, start, _)| *start);
         self.text[from..].trim_end().trim_end_matches(';').to_owned()
+    }
+
+    /// The text up to a token outside of all brackets and of CASE, or up to the end of the statement. That token is next.
+    pub(crate) fn until(&mut self, ends: impl Fn(&Token) -> bool) -> String {
+        let start = self.tokens.get(self.at).map_or(self.text.len(), |(_, start, _)| *start);
+        let (mut depth, mut last) = (0_u32, start);
+        while let Some((token, _, end)) = self.tokens.get(self.at) {
+            if depth == 0 && (ends(token) || *token == Token::Symbol(';')) {
+                break;
+            }
+            match token {
+                Token::Symbol('(' | '[') => depth += 1,
+                Token::Symbol(')' | ']') => depth = depth.saturating_sub(1),
+                Token::Word(word) if word.eq_ignore_ascii_case("CASE") => depth += 1,
+                Token::Word(word) if word.eq_ignore_ascii_case("END") => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            last = *end;
+            self.at += 1;
+        }
+        self.text[start..last].to_owned()
+    }
+
+    /// The items of a list with commas between them.
+    pub(crate) fn list(inside: &str) -> Result<Vec<String>, ApiError> {
+        let mut tokens = Tokens::new(inside)?;
+        let mut items = vec![tokens.until(|token| *token == Token::Symbol(','))];
+        while tokens.symbol(',') {
+            items.push(tokens.until(|token| *token == Token::Symbol(',')));
+        }
+        Ok(items)
     }
 
     pub(crate) fn path(&mut self) -> Result<Path, ApiError> {

@@ -6,6 +6,7 @@ mod changes;
 mod client;
 mod faults;
 mod jobs;
+mod merge;
 mod proto_rows;
 mod queries;
 mod storage;
