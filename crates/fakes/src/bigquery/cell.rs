@@ -59,7 +59,8 @@ pub(crate) fn check(field: &Field, cell: &Cell) -> Result<(), String> {
     }
 }
 
-fn option(field: &Field, name: &str) -> Option<i64> {
+/// A numeric attribute of a column.
+pub(crate) fn option(field: &Field, name: &str) -> Option<i64> {
     match field.options.get(name)? {
         Value::String(text) => text.parse().ok(),
         other => other.as_i64(),

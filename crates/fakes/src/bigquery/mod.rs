@@ -22,6 +22,7 @@ mod http;
 mod jobs;
 mod load;
 mod merge;
+mod options;
 mod rest;
 mod sql;
 mod state;

@@ -113,18 +113,9 @@ pub(crate) async fn run(shared: &Arc<Shared>, project: &str, configuration: &Val
         Parsed::Insert { table, columns, text } => dml::insert(&engine, &table, columns, &text).await,
         Parsed::Merge(merge) => dml::merge(&engine, &merge).await,
         Parsed::Truncate { table } => dml::truncate(&engine, &table),
-        Parsed::Alter { table, changes } => {
-            let place = engine.place(&table)?;
-            let mut state = shared.lock();
-            let table = state.table_mut(&place.project, &place.dataset, &place.table)?;
-            // On a copy, so that a statement that fails changes nothing.
-            let mut altered = table.clone();
-            for change in &changes {
-                super::ddl::alter(&mut altered, change)?;
-            }
-            *table = altered;
-            Ok(QueryResult { statement: "ALTER_TABLE", ..Default::default() })
-        }
+        Parsed::Alter(alter) => alter.run(&mut shared.lock(), &engine.place(&alter.table)?),
+        Parsed::Create(create) => create.run(&mut shared.lock(), &engine.place(&create.table)?),
+        Parsed::Drop(drop) => drop.run(&mut shared.lock(), &engine.place(&drop.table)?),
     }
 }
 

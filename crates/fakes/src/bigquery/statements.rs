@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::ddl::{self, Change};
+use super::ddl::{Alter, Create, Drop};
 use super::http::ApiError;
 use super::merge::{Merge, Value as Assigned, assignments};
 use super::tokens::{Path, Token, Tokens, syntax};
@@ -15,7 +15,9 @@ pub(crate) enum Parsed {
     Insert { table: Path, columns: Vec<String>, text: String },
     Merge(Merge),
     Truncate { table: Path },
-    Alter { table: Path, changes: Vec<Change> },
+    Alter(Alter),
+    Create(Create),
+    Drop(Drop),
 }
 
 /// Reads a statement; what it cannot be is an error.
@@ -56,16 +58,9 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, ApiError> {
             tokens.end()?;
             Ok(Parsed::Truncate { table })
         }
-        "ALTER" if tokens.word("TABLE") => {
-            tokens.words("IF EXISTS");
-            let table = tokens.path()?;
-            let mut changes = vec![ddl::change(&mut tokens)?];
-            while tokens.symbol(',') {
-                changes.push(ddl::change(&mut tokens)?);
-            }
-            tokens.end()?;
-            Ok(Parsed::Alter { table, changes })
-        }
+        "ALTER" if tokens.word("TABLE") => Ok(Parsed::Alter(Alter::parse(&mut tokens)?)),
+        "CREATE" if tokens.word("TABLE") => Ok(Parsed::Create(Create::parse(&mut tokens)?)),
+        "DROP" if tokens.word("TABLE") => Ok(Parsed::Drop(Drop::parse(&mut tokens)?)),
         other => Err(ApiError::invalid_query(format!("the fake does not run statements of the kind {other}"))),
     }
 }

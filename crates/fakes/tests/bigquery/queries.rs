@@ -139,3 +139,102 @@ async fn a_merge_on_false_replaces_all_rows_at_once() {
             .await;
     assert_eq!(answer["rows"][0]["f"][0]["v"], "g", "{answer}");
 }
+
+#[tokio::test]
+async fn a_column_changes_to_a_wider_type_with_its_values() {
+    let fake = fake().await;
+    table(
+        &fake,
+        json!([{"name": "i", "type": "INT64", "mode": "REQUIRED"}, {"name": "n", "type": "NUMERIC", "precision": "10", "scale": "2"},
+               {"name": "l", "type": "INT64", "mode": "REPEATED"}, {"name": "s", "type": "STRING", "maxLength": "3"}]),
+    );
+    query(&fake, "INSERT INTO d.t (i, n, l, s) SELECT 9007199254740993, 1.25, [1, 2], 'abc'").await;
+    let set = async |column: &str, type_: &str| {
+        query(&fake, &format!("ALTER TABLE `p.d.t` ALTER COLUMN `{column}` SET DATA TYPE {type_}")).await
+    };
+    for (column, type_) in [
+        ("i", "STRING"),
+        ("i", "NUMERIC(18)"),
+        ("i", "ARRAY<INT64>"),
+        ("n", "INT64"),
+        ("n", "NUMERIC(10, 3)"),
+        ("n", "NUMERIC(9, 2)"),
+        ("s", "STRING(2)"),
+        ("s", "BYTES"),
+        ("l", "FLOAT64"),
+    ] {
+        let refused = set(column, type_).await;
+        let message = refused.1["error"]["message"].as_str().unwrap_or_default();
+        assert_eq!(reason(&refused), "invalidQuery", "{column} {type_}: {message}");
+        assert!(
+            message.starts_with("ALTER TABLE ALTER COLUMN SET DATA TYPE requires that the existing column type ("),
+            "{message}"
+        );
+    }
+    for (column, type_) in [
+        ("i", "NUMERIC"),
+        ("n", "NUMERIC(12, 3)"),
+        ("n", "NUMERIC"),
+        ("n", "BIGNUMERIC"),
+        ("l", "ARRAY<FLOAT64>"),
+        ("s", "STRING"),
+    ] {
+        let (status, answer) = set(column, type_).await;
+        assert_eq!(status, 200, "{column} {type_}: {answer}");
+    }
+    assert_eq!(fake.rows("d", "t"), [json!({"i": "9007199254740993", "n": "1.25", "l": [1.0, 2.0], "s": "abc"})]);
+    let schema = fake.schema("d", "t").unwrap();
+    assert_eq!(
+        (&schema[0]["type"], &schema[1]["type"], schema[3].get("maxLength")),
+        (&json!("NUMERIC"), &json!("BIGNUMERIC"), None)
+    );
+    assert_eq!(schema[0]["mode"], "REQUIRED");
+    assert_eq!(query(&fake, "ALTER TABLE d.t ALTER COLUMN i DROP NOT NULL").await.0, 200);
+    assert_ne!(fake.schema("d", "t").unwrap()[0]["mode"], "REQUIRED");
+    assert_eq!(query(&fake, "ALTER TABLE d.t ALTER COLUMN i DROP NOT NULL").await.0, 400);
+    assert_eq!(query(&fake, "ALTER TABLE d.t ALTER COLUMN none DROP NOT NULL").await.0, 400);
+    assert_eq!(query(&fake, "ALTER TABLE d.t ALTER COLUMN IF EXISTS none DROP NOT NULL").await.0, 200);
+}
+
+#[tokio::test]
+async fn tables_are_made_altered_and_dropped_by_statements() {
+    let fake = fake().await;
+    let create = "CREATE TABLE IF NOT EXISTS `p.d.made` (id INT64 NOT NULL OPTIONS(description = 'the key'), at TIMESTAMP, \
+        l ARRAY<STRUCT<a STRING(3)>>, PRIMARY KEY (`id`) NOT ENFORCED) PARTITION BY TIMESTAMP_TRUNC(at, MONTH) CLUSTER BY id, `at` \
+        OPTIONS (description = 'made', labels = [('team', 'a')])";
+    assert_eq!(query(&fake, create).await.0, 200);
+    let made = fake.table("d", "made").unwrap();
+    assert_eq!(made["timePartitioning"], json!({"type": "MONTH", "field": "at"}));
+    assert_eq!(made["clustering"], json!({"fields": ["id", "at"]}));
+    assert_eq!(made["tableConstraints"], json!({"primaryKey": {"columns": ["id"]}}));
+    assert_eq!((&made["description"], &made["labels"]), (&json!("made"), &json!({"team": "a"})));
+    assert_eq!(
+        (&made["schema"]["fields"][0]["mode"], &made["schema"]["fields"][0]["description"]),
+        (&json!("REQUIRED"), &json!("the key"))
+    );
+    query(&fake, "INSERT INTO d.made (id) VALUES (1)").await;
+    assert_eq!(query(&fake, create).await.0, 200);
+    assert_eq!(fake.row_count("d", "made"), 1);
+    let again = query(&fake, &create.replace("IF NOT EXISTS", "")).await;
+    assert_eq!((again.0, reason(&again)), (409, "duplicate"));
+
+    let set = "ALTER TABLE d.made SET OPTIONS (max_staleness = INTERVAL 15 MINUTE, partition_expiration_days = 2, description = NULL), \
+        ALTER COLUMN id SET OPTIONS (description = 'other')";
+    let (status, answer) = query(&fake, set).await;
+    assert_eq!(status, 200, "{answer}");
+    let altered = fake.table("d", "made").unwrap();
+    assert_eq!((&altered["maxStaleness"], altered.get("description")), (&json!("0-0 0 0:15:0"), None));
+    assert_eq!(altered["timePartitioning"]["expirationMs"], "172800000");
+    assert_eq!(altered["schema"]["fields"][0]["description"], "other");
+    assert_ne!(altered["etag"], made["etag"]);
+    assert_eq!(query(&fake, "ALTER TABLE d.made ADD COLUMN x INT64, SET OPTIONS (colour = 'red')").await.0, 400);
+    assert_eq!(fake.schema("d", "made").unwrap().as_array().unwrap().len(), 3);
+
+    assert_eq!(query(&fake, "DROP TABLE `p.d.made`").await.0, 200);
+    assert!(fake.table("d", "made").is_none());
+    let gone = query(&fake, "DROP TABLE d.made").await;
+    assert_eq!((gone.0, reason(&gone)), (404, "notFound"));
+    assert_eq!(query(&fake, "DROP TABLE IF EXISTS d.made").await.0, 200);
+    assert_eq!(query(&fake, "ALTER TABLE d.made ADD COLUMN x INT64").await.0, 404);
+    assert_eq!(query(&fake, "ALTER TABLE IF EXISTS d.made ADD COLUMN x INT64").await.0, 200);
+}
