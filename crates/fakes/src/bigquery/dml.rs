@@ -86,6 +86,9 @@ pub(crate) async fn insert(engine: &Engine<'_>, table: &Path, columns: Vec<Strin
     let selected = engine.select(text, &[]).await?;
     let rows = computed(fields, &renamed(&selected.batch()?, &columns)?)?;
     let affected = Affected { inserted: rows.len(), ..Affected::default() };
+    if engine.is_dry() {
+        return Ok(QueryResult { statement: "INSERT", ..Default::default() });
+    }
     let mut state = engine.shared.lock();
     state.table_mut(&place.project, &place.dataset, &place.table)?.append(rows, None);
     Ok(QueryResult { affected: Some(affected), statement: "INSERT", ..Default::default() })
@@ -293,11 +296,18 @@ fn assignable(from: &Type, to: &Type) -> bool {
 
 /// The table as it stands.
 fn snapshot(engine: &Engine<'_>, place: &Place) -> Result<Table, ApiError> {
-    engine.shared.lock().table(&place.project, &place.dataset, &place.table).cloned()
+    let mut table = engine.table(place)?;
+    if engine.is_dry() {
+        table.rows.clear();
+    }
+    Ok(table)
 }
 
-/// Writes changes, if the table is still as it was.
+/// Writes changes, if the table is still as it was. A dry run has none.
 fn write(engine: &Engine<'_>, place: &Place, before: &Table, changes: Changes) -> Result<Option<Affected>, ApiError> {
+    if engine.is_dry() {
+        return Ok(Some(Affected::default()));
+    }
     let mut state = engine.shared.lock();
     let table = state.table_mut(&place.project, &place.dataset, &place.table)?;
     let version = |table: &Table| (table.incarnation, table.rows_version, table.schema_version);

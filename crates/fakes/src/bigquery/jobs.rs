@@ -84,13 +84,7 @@ pub(crate) fn subject(body: &Value) -> String {
 pub(crate) async fn insert(shared: &Arc<Shared>, project: &str, body: &Value, fault: Option<Fault>) -> Result<Value, ApiError> {
     let configuration = body["configuration"].clone();
     if configuration["dryRun"].as_bool() == Some(true) {
-        let bytes = sql::dry_run(shared, project, &configuration["query"]).await?;
-        let statistics = json!({"totalBytesProcessed": bytes.to_string(), "query": {"totalBytesProcessed": bytes.to_string()}});
-        let reference = json!({"projectId": project, "jobId": ""});
-        let status = json!({"state": "DONE"});
-        return Ok(json!({
-            "kind": "bigquery#job", "configuration": configuration, "jobReference": reference, "statistics": statistics, "status": status,
-        }));
+        return dry_run(shared, project, configuration, &body["jobReference"]).await;
     }
     let id = register(&mut shared.lock(), project, &body["jobReference"], configuration)?;
     if matches!(fault, Some(Fault::JobStaysRunning)) {
@@ -99,6 +93,43 @@ pub(crate) async fn insert(shared: &Arc<Shared>, project: &str, body: &Value, fa
         fail(&mut shared.lock(), &id, error);
     }
     Ok(shared.lock().jobs.get(&id).map(|job| job.resource.clone()).unwrap_or_default())
+}
+
+/// A query that is only looked at: the job is answered and not kept.
+/// <https://cloud.google.com/bigquery/docs/running-queries#dry-run>
+async fn dry_run(shared: &Arc<Shared>, project: &str, configuration: Value, reference: &Value) -> Result<Value, ApiError> {
+    if !configuration["query"].is_object() {
+        return Err(ApiError::invalid("the fake makes dry runs of queries only: those of other jobs are not defined"));
+    }
+    let ran = sql::run(shared, project, &configuration["query"], true).await?;
+    let bytes = ran.bytes.to_string();
+    let location = location(&shared.lock(), reference, None);
+    let mut configuration = configuration;
+    configuration["jobType"] = json!("QUERY");
+    let mut query = json!({
+        "totalBytesProcessed": bytes, "totalBytesProcessedAccuracy": "UPPER_BOUND", "totalBytesBilled": "0", "cacheHit": false,
+        "statementType": ran.result.statement,
+    });
+    if ran.result.statement == "SELECT" {
+        query["schema"] = shown_schema(&ran.result.fields);
+    }
+    Ok(json!({
+        "kind": "bigquery#job", "configuration": configuration,
+        "jobReference": {"projectId": project, "location": location},
+        "statistics": {"creationTime": now(), "totalBytesProcessed": bytes, "query": query},
+        "status": {"state": "DONE"},
+    }))
+}
+
+/// Where a job runs: where it was asked to, where its table is, or where the first dataset is.
+fn location(state: &State, reference: &Value, home: Option<String>) -> String {
+    let only = state.datasets.values().next().map(|dataset| dataset.location.clone());
+    let asked = reference["location"].as_str().map(str::to_owned);
+    asked.or(home).or(only).unwrap_or_else(|| "US".into())
+}
+
+fn shown_schema(fields: &[Field]) -> Value {
+    json!({"fields": legacy_names(longshore_core::schema::TableSchema::new(fields.to_vec()).to_json())})
 }
 
 fn set_waiting(state: &mut State, id: &str) {
@@ -125,8 +156,7 @@ fn register(state: &mut State, project: &str, reference: &Value, configuration: 
     {
         return Err(ApiError::not_found(format!("Not found: Dataset {project}:{dataset} was not found in location {asked}")));
     }
-    let only = state.datasets.values().next().map(|dataset| dataset.location.clone());
-    let location = asked.map(str::to_owned).or(home).or(only).unwrap_or_else(|| "US".into());
+    let location = location(state, reference, home);
     if state.jobs.contains_key(&id) {
         return Err(ApiError::new(409, "duplicate", format!("Already Exists: Job {project}:{location}.{id}")));
     }
@@ -169,7 +199,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, id: &str, fault: Option<Fault>) ->
 }
 
 async fn run_query(shared: &Arc<Shared>, project: &str, configuration: &Value) -> Result<Ended, ApiError> {
-    let result = sql::run(shared, project, configuration).await?;
+    let result = sql::run(shared, project, configuration, false).await?.result;
     let mut statistics = json!({"query": {"statementType": result.statement, "totalBytesProcessed": "0", "cacheHit": false}});
     if let Some(affected) = result.affected {
         let text = |rows: usize| rows.to_string();
@@ -250,10 +280,11 @@ pub(crate) fn cancel(state: &mut State, id: &str, location: Option<&str>) -> Res
 /// `jobs.query`.
 pub(crate) async fn query(shared: &Arc<Shared>, project: &str, body: &Value, fault: Option<Fault>) -> Result<Value, ApiError> {
     if body["dryRun"].as_bool() == Some(true) {
-        let bytes = sql::dry_run(shared, project, body).await?;
+        let ran = sql::run(shared, project, body, true).await?;
         return Ok(json!({
-            "kind": "bigquery#queryResponse", "jobComplete": true, "totalBytesProcessed": bytes.to_string(),
-            "jobReference": {"projectId": project}, "schema": {"fields": []}, "cacheHit": false,
+            "kind": "bigquery#queryResponse", "jobComplete": true, "totalBytesProcessed": ran.bytes.to_string(),
+            "jobReference": {"projectId": project, "location": location(&shared.lock(), body, None)},
+            "schema": shown_schema(&ran.result.fields), "cacheHit": false,
         }));
     }
     let request = body["requestId"].as_str().filter(|id| !id.is_empty()).map(str::to_owned);
@@ -312,13 +343,12 @@ fn page(job: &Job, start: usize, max: usize, int64_timestamps: bool, kind: &str)
     }
     let empty = QueryResult::default();
     let result = job.result.as_ref().unwrap_or(&empty);
-    let schema = longshore_core::schema::TableSchema::new(result.fields.clone());
     let rows = result.rows.iter().skip(start).take(max).map(|row| wire_row(&result.fields, row, int64_timestamps));
     let rows: Vec<Value> = rows.collect();
     let end = start + rows.len();
     let mut answer = json!({
         "kind": kind, "jobReference": reference, "jobComplete": true, "cacheHit": false, "totalBytesProcessed": "0",
-        "schema": {"fields": legacy_names(schema.to_json())}, "totalRows": result.rows.len().to_string(),
+        "schema": shown_schema(&result.fields), "totalRows": result.rows.len().to_string(),
     });
     if !rows.is_empty() {
         answer["rows"] = Value::Array(rows);

@@ -1,6 +1,7 @@
 //! Running statements: SELECT by way of DataFusion, and what the others need of it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::concat_batches;
@@ -17,7 +18,9 @@ use super::dml;
 use super::from_arrow::{self, Mismatch, Source, result_field};
 use super::http::{ApiError, Shared};
 use super::jobs::QueryResult;
+use super::state::{State, Table};
 use super::statements::{Parsed, parse, with_parameters};
+use super::to_arrow;
 use super::tokens::Path;
 
 /// The project and the dataset of tables that stand for a statement's own rows. No project of Google's is named so.
@@ -48,6 +51,17 @@ impl Names {
 pub(crate) struct Engine<'a> {
     pub(crate) shared: &'a Arc<Shared>,
     names: Names,
+    /// Whether a statement is only looked at: it reads no rows and writes nothing.
+    dry: bool,
+    /// The tables that were read, by `project:dataset.table`, and how many bytes they have.
+    read: Mutex<BTreeMap<String, usize>>,
+}
+
+/// What a statement came to.
+pub(crate) struct Ran {
+    pub(crate) result: QueryResult,
+    /// The bytes of the tables that it read, as JSON: an estimate of what would be charged for. Of a dry run only.
+    pub(crate) bytes: usize,
 }
 
 /// What a SELECT gave.
@@ -82,83 +96,104 @@ impl Engine<'_> {
         Ok(Place { project, dataset, table })
     }
 
-    /// Runs a SELECT. Further tables are known by these names below [`OWN`].
+    /// Whether a statement is only looked at.
+    pub(crate) fn is_dry(&self) -> bool {
+        self.dry
+    }
+
+    /// Runs a SELECT; a dry run gives no rows. Further tables are known by these names below [`OWN`].
     pub(crate) async fn select(&self, text: &str, own: &[(&str, RecordBatch)]) -> Result<Selected, ApiError> {
-        let context = context(self.shared, &self.names, text, own)?;
+        let context = self.context(text, own)?;
         let plan = context.state().create_logical_plan(text).await.map_err(query_error)?;
         let frame = context.execute_logical_plan(plan).await.map_err(query_error)?;
         let schema = Arc::clone(frame.schema().inner());
-        let batches = frame.collect().await.map_err(query_error)?;
+        let batches = if self.dry { Vec::new() } else { frame.collect().await.map_err(query_error)? };
         Ok(Selected { schema, batches })
+    }
+
+    /// A session that knows the tables which the statement names.
+    fn context(&self, text: &str, own: &[(&str, RecordBatch)]) -> Result<SessionContext, ApiError> {
+        let config = SessionConfig::new()
+            .with_target_partitions(1)
+            .with_default_catalog_and_schema(&self.names.project, self.names.dataset.as_deref().unwrap_or("no dataset"))
+            .with_create_default_catalog_and_schema(false)
+            .set_str("datafusion.sql_parser.dialect", "BigQuery")
+            .set_bool("datafusion.sql_parser.enable_ident_normalization", false);
+        let context = SessionContext::new_with_config(config);
+        for (name, batch) in own {
+            register(&context, OWN, OWN, name, batch.clone())?;
+        }
+        for path in referenced(&context, text)?.iter().filter(|path| path.project.as_deref() != Some(OWN)) {
+            let place = self.place(path)?;
+            let batch = self.table(&place)?.batch();
+            register(&context, &place.project, &place.dataset, &place.table, batch)?;
+        }
+        Ok(context)
+    }
+
+    /// A table as it stands, to be read.
+    pub(crate) fn table(&self, place: &Place) -> Result<Table, ApiError> {
+        let state = self.shared.lock();
+        let table = state.table(&place.project, &place.dataset, &place.table)?.clone();
+        if self.dry {
+            let bytes = to_arrow::objects(&table.batch()).iter().map(|row| row.to_string().len()).sum();
+            let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+            read.insert(format!("{}:{}.{}", place.project, place.dataset, place.table), bytes);
+        }
+        Ok(table)
+    }
+
+    /// Does a statement of its own on the state; a dry run does it on a copy of the table and throws that away.
+    fn define(
+        &self,
+        table: &Path,
+        work: impl FnOnce(&mut State, &Place) -> Result<QueryResult, ApiError>,
+    ) -> Result<QueryResult, ApiError> {
+        let place = self.place(table)?;
+        let mut state = self.shared.lock();
+        let key = format!("{}.{}", place.dataset, place.table);
+        let before = state.tables.get(&key).cloned();
+        let done = work(&mut state, &place);
+        if self.dry {
+            match before {
+                Some(before) => state.tables.insert(key, before),
+                None => state.tables.remove(&key),
+            };
+        }
+        done
     }
 }
 
-/// Runs a statement. An error is one of the statement, and nothing is done then.
-pub(crate) async fn run(shared: &Arc<Shared>, project: &str, configuration: &Value) -> Result<QueryResult, ApiError> {
+/// Runs a statement, or only looks at it. An error is one of the statement, and nothing is done then.
+pub(crate) async fn run(shared: &Arc<Shared>, project: &str, configuration: &Value, dry: bool) -> Result<Ran, ApiError> {
     let text = configuration["query"].as_str().unwrap_or_default();
     let text = with_parameters(text, configuration["queryParameters"].as_array())?;
     let parsed = parse(&text)?;
-    let engine = Engine { shared, names: Names::of(project, configuration) };
+    let engine = Engine { shared, names: Names::of(project, configuration), dry, read: Mutex::default() };
     // One statement at a time reads tables and writes them.
     let _turn = shared.statements.lock().await;
-    match parsed {
+    let result = match parsed {
         Parsed::Select(text) => {
             let selected = engine.select(&text, &[]).await?;
             let fields = selected.fields();
             let rows = computed(&fields, &selected.batch()?)?;
-            Ok(QueryResult { fields, rows, affected: None, statement: "SELECT" })
+            QueryResult { fields, rows, affected: None, statement: "SELECT" }
         }
-        Parsed::Delete { table, alias, condition } => dml::delete(&engine, &table, &alias, &condition).await,
-        Parsed::Update { table, alias, values, condition } => dml::update(&engine, &table, &alias, &values, &condition).await,
-        Parsed::Insert { table, columns, text } => dml::insert(&engine, &table, columns, &text).await,
-        Parsed::Merge(merge) => dml::merge(&engine, &merge).await,
-        Parsed::Truncate { table } => dml::truncate(&engine, &table),
-        Parsed::Alter(alter) => alter.run(&mut shared.lock(), &engine.place(&alter.table)?),
-        Parsed::Create(create) => create.run(&mut shared.lock(), &engine.place(&create.table)?),
-        Parsed::Drop(drop) => drop.run(&mut shared.lock(), &engine.place(&drop.table)?),
-    }
-}
-
-/// What a statement would read, in bytes; its errors are found without running it.
-pub(crate) async fn dry_run(shared: &Arc<Shared>, project: &str, configuration: &Value) -> Result<usize, ApiError> {
-    let names = Names::of(project, configuration);
-    let text = configuration["query"].as_str().unwrap_or_default();
-    let text = with_parameters(text, configuration["queryParameters"].as_array())?;
-    let Parsed::Select(text) = parse(&text)? else { return Ok(0) };
-    let context = context(shared, &names, &text, &[])?;
-    context.state().create_logical_plan(&text).await.map_err(query_error)?;
-    let tables = referenced(&context, &text)?;
-    let state = shared.lock();
-    let size = |path: &Path| {
-        let (_, dataset, table) = names.resolve(path).ok()?;
-        let table = state.tables.get(&format!("{dataset}.{table}"))?;
-        Some(table.rows.len() * table.schema.fields.len() * 8)
+        Parsed::Delete { table, alias, condition } => dml::delete(&engine, &table, &alias, &condition).await?,
+        Parsed::Update { table, alias, values, condition } => dml::update(&engine, &table, &alias, &values, &condition).await?,
+        Parsed::Insert { table, columns, text } => dml::insert(&engine, &table, columns, &text).await?,
+        Parsed::Merge(merge) => dml::merge(&engine, &merge).await?,
+        Parsed::Truncate { table } => dml::truncate(&engine, &table)?,
+        Parsed::Alter(alter) => engine.define(&alter.table, |state, place| alter.run(state, place))?,
+        Parsed::Create(create) => engine.define(&create.table, |state, place| create.run(state, place))?,
+        Parsed::Drop(drop) => engine.define(&drop.table, |state, place| drop.run(state, place))?,
     };
-    Ok(tables.iter().filter_map(size).sum())
+    let bytes = engine.read.lock().unwrap_or_else(PoisonError::into_inner).values().sum();
+    Ok(Ran { result, bytes })
 }
 
 fn query_error(error: datafusion::error::DataFusionError) -> ApiError {
     ApiError::invalid_query(error.strip_backtrace())
-}
-
-/// A session that knows the tables which the statement names.
-fn context(shared: &Arc<Shared>, names: &Names, text: &str, own: &[(&str, RecordBatch)]) -> Result<SessionContext, ApiError> {
-    let config = SessionConfig::new()
-        .with_target_partitions(1)
-        .with_default_catalog_and_schema(&names.project, names.dataset.as_deref().unwrap_or("no dataset"))
-        .with_create_default_catalog_and_schema(false)
-        .set_str("datafusion.sql_parser.dialect", "BigQuery")
-        .set_bool("datafusion.sql_parser.enable_ident_normalization", false);
-    let context = SessionContext::new_with_config(config);
-    let state = shared.lock();
-    for (name, batch) in own {
-        register(&context, OWN, OWN, name, batch.clone())?;
-    }
-    for path in referenced(&context, text)?.iter().filter(|path| path.project.as_deref() != Some(OWN)) {
-        let (project, dataset, name) = names.resolve(path)?;
-        register(&context, &project, &dataset, &name, state.table(&project, &dataset, &name)?.batch())?;
-    }
-    Ok(context)
 }
 
 fn referenced(context: &SessionContext, text: &str) -> Result<Vec<Path>, ApiError> {

@@ -238,3 +238,66 @@ async fn tables_are_made_altered_and_dropped_by_statements() {
     assert_eq!(query(&fake, "ALTER TABLE d.made ADD COLUMN x INT64").await.0, 404);
     assert_eq!(query(&fake, "ALTER TABLE IF EXISTS d.made ADD COLUMN x INT64").await.0, 200);
 }
+
+#[tokio::test]
+async fn a_dry_run_says_what_a_statement_would_read_and_does_nothing() {
+    let fake = filled().await;
+    let dry = async |text: &str| {
+        let configuration = json!({"dryRun": true, "query": {"query": text, "useLegacySql": false}});
+        post(
+            &fake,
+            "projects/p/jobs",
+            json!({"jobReference": {"projectId": "p", "jobId": "dry", "location": "US"}, "configuration": configuration}),
+        )
+        .await
+    };
+    let rows: usize = fake.rows("d", "t").iter().map(|row| row.to_string().len()).sum();
+    let (status, job) = dry("SELECT id, `Name`, st FROM d.t WHERE id = 7").await;
+    assert_eq!((status, &job["status"]), (200, &json!({"state": "DONE"})), "{job}");
+    let statistics = &job["statistics"]["query"];
+    assert_eq!((&statistics["totalBytesProcessed"], &statistics["statementType"]), (&json!(rows.to_string()), &json!("SELECT")));
+    let names: Vec<&Value> = statistics["schema"]["fields"].as_array().unwrap().iter().map(|field| &field["type"]).collect();
+    assert_eq!(names, ["INTEGER", "STRING", "RECORD"]);
+    assert!(job["jobReference"].get("jobId").is_none());
+
+    let before = (fake.rows("d", "t"), fake.table("d", "t"));
+    for text in [
+        "DELETE FROM d.t WHERE TRUE",
+        "UPDATE d.t SET id = 1 WHERE TRUE",
+        "INSERT INTO d.t (id) SELECT 1",
+        "MERGE d.t USING (SELECT 1 AS n, 'x' AS a) AS s ON t.id = s.n WHEN MATCHED THEN UPDATE SET `Name` = s.a \
+         WHEN NOT MATCHED THEN INSERT (id) VALUES (n) WHEN NOT MATCHED BY SOURCE THEN DELETE",
+        "TRUNCATE TABLE d.t",
+        "ALTER TABLE d.t ADD COLUMN x INT64, SET OPTIONS (description = 'x')",
+        "CREATE TABLE d.new (x INT64)",
+        "DROP TABLE d.t",
+    ] {
+        let (status, job) = dry(text).await;
+        assert_eq!((status, &job["status"]["state"]), (200, &json!("DONE")), "{text}: {job}");
+        assert!(job["status"].get("errorResult").is_none());
+    }
+    assert_eq!(before, (fake.rows("d", "t"), fake.table("d", "t")));
+    assert_eq!(fake.tables("d"), ["t"]);
+    assert_eq!(dry("DELETE FROM d.t WHERE TRUE").await.1["statistics"]["query"]["totalBytesProcessed"], rows.to_string());
+
+    for (text, expected) in [
+        ("SELECT nothing FROM d.t", "invalidQuery"),
+        ("SELECT 1 FROM d.none", "notFound"),
+        ("DELETE FROM d.none WHERE TRUE", "notFound"),
+        ("DELETE FROM d.t WHERE nothing = 1", "invalidQuery"),
+        ("MERGE d.t USING d.t AS s ON t.id = s.id WHEN MATCHED THEN UPDATE SET nothing = 1", "invalidQuery"),
+        ("INSERT INTO d.t (id) SELECT 1, 2", "invalidQuery"),
+        ("ALTER TABLE d.t ADD COLUMN id INT64", "invalidQuery"),
+        ("CREATE TABLE d.t (x INT64)", "duplicate"),
+        ("DROP TABLE d.none", "notFound"),
+        ("nonsense", "invalidQuery"),
+    ] {
+        assert_eq!(reason(&dry(text).await), expected, "{text}");
+    }
+    assert!(fake.jobs().is_empty());
+    let (_, answer) = post(&fake, "projects/p/queries", json!({"query": "SELECT id FROM d.t", "dryRun": true})).await;
+    assert_eq!(answer["schema"]["fields"][0]["name"], "id");
+    let load = json!({"configuration": {"dryRun": true, "load": {"sourceUris": ["gs://b/x"]}}});
+    assert_eq!(post(&fake, "projects/p/jobs", load).await.0, 400);
+    assert!(fake.jobs().is_empty());
+}
