@@ -1,33 +1,16 @@
 """The benchmarks: one command (`cargo x bench`), medians of three runs, peers and physical limits in the same run.
 
-Prints a Markdown table. Inputs are generated once into the work folder from a fixed seed.
+Prints Markdown tables. Inputs are generated once into the work folder from a fixed seed.
 """
 
 import argparse
 import json
-import os
 import pathlib
 import random
-import shutil
-import statistics
-import subprocess
 import sys
-import time
 
-MB = 1_000_000
-
-
-def measure(command, cwd, env=None):
-    """Runs a command; returns (wall seconds, CPU seconds, peak resident MiB)."""
-    start = time.perf_counter()
-    child = subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    errors = child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    wall = time.perf_counter() - start
-    if os.waitstatus_to_exitcode(status) != 0:
-        sys.exit(f"{' '.join(map(str, command))} failed:\n{errors.decode()}")
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
-
+import bigquery
+from measure import HEADER, MB, Bench, measure
 
 def words(rng, count):
     return " ".join(rng.choice(WORDS) for _ in range(count))
@@ -139,30 +122,19 @@ duckdb.sql(f"copy (select * from read_csv('{sys.argv[1]}')) to '{sys.argv[2]}' (
 }
 
 
-class Bench:
-    def __init__(self, longshore, work, runs):
-        self.longshore, self.work, self.runs = longshore, work, runs
+class Files:
+    """Loads into the embedded warehouse, and peers that read the same files."""
 
-    def median(self, label, size, make, prepare=lambda: None):
-        results = []
-        for _ in range(self.runs):
-            prepare()
-            results.append(measure(make(), self.work))
-        wall, cpu, rss = (statistics.median(r[i] for r in results) for i in range(3))
-        print(f"| {label} | {size / MB:,.0f} MB | {wall:.1f} s | {size / MB / wall:,.0f} MB/s | {cpu:.1f} s | {rss:,.0f} MiB |", flush=True)
-        return size / wall
+    def __init__(self, bench):
+        self.bench = bench
 
     def load(self, label, path, more):
-        def clean():
-            for folder in ("warehouse", ".longshore"):
-                shutil.rmtree(self.work / folder, ignore_errors=True)
-
-        command = [self.longshore, "load", str(path), "--to", "warehouse/bench", "--quiet", *more]
-        return self.median(label, path.stat().st_size, lambda: command, clean)
+        command = [self.bench.longshore, "load", str(path), "--to", "warehouse/bench", "--quiet", *more]
+        return self.bench.line(label, path.stat().st_size, lambda: self.bench.fresh(command))
 
     def peer(self, name, path):
-        target = self.work / "peer.parquet"
-        return self.median(name, path.stat().st_size, lambda: [sys.executable, "-c", PEERS[name], str(path), str(target)])
+        command = [sys.executable, "-c", PEERS[name], str(path), str(self.bench.work / "peer.parquet")]
+        return self.bench.line(name, path.stat().st_size, lambda: measure(command, self.bench.work))
 
 
 def generated(path, size, write):
@@ -173,6 +145,27 @@ def generated(path, size, write):
     return path
 
 
+def files(bench, inputs, large):
+    """Files of every format into the embedded warehouse, beside peers and the disk."""
+    section = Files(bench)
+    print(HEADER)
+    ours = section.load("XML -> Delta", inputs["xml"], [])
+    section.load("XML -> Delta, small file", inputs["small xml"], [])
+    for peer in ("lxml.iterparse", "xmltodict"):
+        rate = section.peer(peer, inputs["small xml"])
+        print(f"| ... Longshore / {peer} | | | {ours / rate:.1f} x | | |")
+    json_rate = section.load("JSON lines -> Delta", inputs["json"], ["--table", "orders"])
+    print(f"| ... Longshore / DuckDB | | | {json_rate / section.peer('duckdb read_json', inputs['json']):.2f} x | | |")
+    csv_rate = section.load("CSV -> Delta", inputs["csv"], ["--table", "orders"])
+    print(f"| ... Longshore / DuckDB | | | {csv_rate / section.peer('duckdb read_csv', inputs['csv']):.2f} x | | |")
+    copy = ["cp", str(inputs["json"]), str(bench.work / "copy")]
+    limit = bench.line("limit: read the file and write it again", inputs["json"].stat().st_size, lambda: measure(copy, bench.work))
+    print(f"| ... JSON lines / limit | | | {json_rate / limit:.2f} x | | |")
+    if large:
+        path = generated(bench.work / "orders-large.xml", 10_000 * MB, write_xml)
+        Files(Bench(bench.longshore, bench.work, 1)).load("XML -> Delta, 10 GB", path, [])
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--longshore", required=True)
@@ -180,30 +173,28 @@ def main():
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--megabytes", type=int, default=1000)
     parser.add_argument("--large", action="store_true", help="also one 10 GB file, once, for its peak memory")
+    parser.add_argument("--only", choices=["files", "bigquery"], help="one section instead of all")
+    parser.add_argument("--null-server", help="the example null_bigquery; for the section bigquery, with the next one")
+    parser.add_argument("--append-arrow", help="the example append_arrow")
+    parser.add_argument("--google-python", help="a Python that has Google's client of BigQuery Storage")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     size = options.megabytes * MB
     work = options.work
-    xml = generated(work / "orders.xml", size, write_xml)
-    small_xml = generated(work / "orders-small.xml", min(size, 100 * MB), write_xml)
-    lines = generated(work / "orders.jsonl", size, lambda p, s: write_lines(p, s, order_json))
-    table = generated(work / "orders.csv", size, lambda p, s: write_lines(p, s, order_csv, "id,customer,at,via,freight,name,address,city,zip,paid\n"))
+    header = "id,customer,at,via,freight,name,address,city,zip,paid\n"
+    inputs = {
+        "xml": generated(work / "orders.xml", size, write_xml),
+        "small xml": generated(work / "orders-small.xml", min(size, 100 * MB), write_xml),
+        "json": generated(work / "orders.jsonl", size, lambda p, s: write_lines(p, s, order_json)),
+        "csv": generated(work / "orders.csv", size, lambda p, s: write_lines(p, s, order_csv, header)),
+    }
     bench = Bench(options.longshore, work, options.runs)
-    print("| what | input | wall | rate | CPU | peak memory |\n|---|---|---|---|---|---|")
-    ours = bench.load("XML -> Delta", xml, [])
-    bench.load("XML -> Delta, small file", small_xml, [])
-    for peer in ("lxml.iterparse", "xmltodict"):
-        rate = bench.peer(peer, small_xml)
-        print(f"| ... Longshore / {peer} | | | {ours / rate:.1f} x | | |")
-    json_rate = bench.load("JSON lines -> Delta", lines, ["--table", "orders"])
-    print(f"| ... Longshore / DuckDB | | | {json_rate / bench.peer('duckdb read_json', lines):.2f} x | | |")
-    csv_rate = bench.load("CSV -> Delta", table, ["--table", "orders"])
-    print(f"| ... Longshore / DuckDB | | | {csv_rate / bench.peer('duckdb read_csv', table):.2f} x | | |")
-    limit = bench.median("limit: read the file and write it again", size, lambda: ["cp", str(lines), str(work / "copy")])
-    print(f"| ... JSON lines / limit | | | {json_rate / limit:.2f} x | | |")
-    if options.large:
-        large = generated(work / "orders-large.xml", 10_000 * MB, write_xml)
-        Bench(options.longshore, work, 1).load("XML -> Delta, 10 GB", large, [])
+    if options.only != "bigquery":
+        files(bench, inputs, options.large)
+    if options.only != "files":
+        if not (options.null_server and options.append_arrow):
+            parser.error("the section bigquery needs --null-server and --append-arrow")
+        bigquery.section(bench, bigquery.Programs(options.null_server, options.append_arrow, options.google_python), inputs, options.megabytes)
 
 
 if __name__ == "__main__":

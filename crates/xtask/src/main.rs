@@ -101,19 +101,29 @@ fn fuzz(workspace: &Workspace) -> Outcome {
     Ok(())
 }
 
-/// The benchmarks, with their peers, in a release build; see BENCHMARKS.md.
+/// The benchmarks, with their peers, in a release build; see BENCHMARKS.md. `--only files` or `--only bigquery` is one section of them.
 fn bench(workspace: &Workspace, options: &[&str]) -> Outcome {
     let peers = workspace.root.join("benches/requirements.txt");
     let Some(python) = readers::python_with(workspace, "bench-venv", &peers)? else {
         return Err("the benchmarks need python3 with venv".into());
     };
+    let google = services::python(workspace)?;
     let work = workspace.target.join("bench");
-    run(workspace.cargo().args(["build", "--release", "--package", "longshore", "--bin", "longshore", "--example", "commits"]))?;
+    let mut build = workspace.cargo();
+    build.args(["build", "--release", "--package", "longshore", "--bin", "longshore", "--example", "commits"]);
+    build.args(["--package", "longshore-bigquery", "--example", "append_arrow"]);
+    run(build.args(["--package", "longshore-fakes", "--example", "null_bigquery"]))?;
     let release = workspace.target.join("release");
-    let mut commits = Command::new(release.join("examples/commits"));
-    run(commits.arg(&work))?;
+    if !options.contains(&"--only") {
+        run(Command::new(release.join("examples/commits")).arg(&work))?;
+    }
     let mut benches = Command::new(python);
     benches.arg(workspace.root.join("benches/bench.py")).arg("--longshore").arg(release.join("longshore"));
+    benches.arg("--null-server").arg(release.join("examples/null_bigquery"));
+    benches.arg("--append-arrow").arg(release.join("examples/append_arrow"));
+    if let Some(google) = google {
+        benches.arg("--google-python").arg(google);
+    }
     run(benches.arg("--work").arg(&work).args(options))
 }
 

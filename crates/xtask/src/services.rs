@@ -27,11 +27,15 @@ pub fn install(workspace: &Workspace) -> Outcome<Option<PathBuf>> {
         return Ok(None);
     }
     let folder = workspace.target.join("services");
-    let list = workspace.root.join(PACKAGES);
-    let Some(python) = readers::python_with(workspace, "services/python", &list)? else { return Ok(None) };
-    extensions(&folder, &python, &read(&list)?)?;
+    let Some(python) = python(workspace)? else { return Ok(None) };
+    extensions(&folder, &python, &read(&workspace.root.join(PACKAGES))?)?;
     cloud_storage(&folder)?;
     Ok(Some(folder))
+}
+
+/// The interpreter of the environment that has Google's own clients, with the emulator; `None` (said loudly) if this machine cannot have it.
+pub fn python(workspace: &Workspace) -> Outcome<Option<PathBuf>> {
+    readers::python_with(workspace, "services/python", &workspace.root.join(PACKAGES))
 }
 
 /// Copies the extensions out of their packages to where DuckDB looks for them.

@@ -1,0 +1,49 @@
+"""How a command is measured, and how that is shown."""
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+MB = 1_000_000
+
+
+def measure(command, cwd, env=None):
+    """Runs a command; returns (wall seconds, CPU seconds, peak resident MiB)."""
+    start = time.perf_counter()
+    child = subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    errors = child.stderr.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    wall = time.perf_counter() - start
+    if os.waitstatus_to_exitcode(status) != 0:
+        sys.exit(f"{' '.join(map(str, command))} failed:\n{errors.decode()}")
+    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def medians(results):
+    """Of the first figures, the second, and so on."""
+    return [statistics.median(figures) for figures in zip(*results, strict=True)]
+
+
+class Bench:
+    """What all sections share: the binary, the folder for inputs and outputs, how often each thing is measured."""
+
+    def __init__(self, longshore, work, runs):
+        self.longshore, self.work, self.runs = longshore, work, runs
+
+    def fresh(self, command, env=None):
+        """Measures a command that finds neither a warehouse nor a store."""
+        for folder in ("warehouse", ".longshore"):
+            shutil.rmtree(self.work / folder, ignore_errors=True)
+        return measure(command, self.work, env)
+
+    def line(self, label, size, once):
+        """Prints a line of the table of commands; returns bytes a second. `once` returns what `measure` does."""
+        wall, cpu, rss = medians(once() for _ in range(self.runs))
+        print(f"| {label} | {size / MB:,.0f} MB | {wall:.1f} s | {size / MB / wall:,.0f} MB/s | {cpu:.1f} s | {rss:,.0f} MiB |", flush=True)
+        return size / wall
+
+
+HEADER = "| what | input | wall | rate | CPU | peak memory |\n|---|---|---|---|---|---|"
