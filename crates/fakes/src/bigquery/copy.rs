@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::cell::Row;
 use super::http::ApiError;
 use super::jobs::{Ended, QueryResult};
+use super::permissions::On;
 use super::rest::without_decorator;
 use super::state::{State, Stored, Table, evolves, rearranged};
 use longshore_core::schema::TableSchema;
@@ -106,6 +107,7 @@ fn copy(state: &mut State, project: &str, configuration: &Value) -> Result<usize
     let mut from = Vec::new();
     for source in &sources {
         let source = Destination::of(project, source)?;
+        state.permit("bigquery.tables.getData", &On::Table(&source.project, &source.dataset, &source.table))?;
         let mut table = state.table(&source.project, &source.dataset, &source.table)?.clone();
         if let Some(partition) = &source.partition {
             let places: Result<Vec<String>, String> = table.rows.iter().map(|row| table.partition_of(row)).collect();
@@ -156,6 +158,7 @@ pub(crate) fn write_result(
     if !reference.is_object() || result.statement != "SELECT" {
         return Ok(());
     }
+    state.permit_destination(project, configuration)?;
     let to = Destination::of(project, reference)?;
     let how = disposition(configuration, "WRITE_EMPTY");
     let schema = TableSchema::new(result.fields.clone());

@@ -80,7 +80,7 @@ pub(crate) async fn update(
 /// `INSERT INTO table (columns) SELECT ...`, or `VALUES`.
 pub(crate) async fn insert(engine: &Engine<'_>, table: &Path, columns: Vec<String>, text: &str) -> Result<QueryResult, ApiError> {
     let place = engine.place(table)?;
-    let before = snapshot(engine, &place)?;
+    let before = engine.target(&place)?;
     let fields = &before.schema.fields;
     let columns = if columns.is_empty() { fields.iter().map(|f| f.name.clone()).collect() } else { columns };
     let selected = engine.select(text, &[]).await?;
@@ -97,7 +97,7 @@ pub(crate) async fn insert(engine: &Engine<'_>, table: &Path, columns: Vec<Strin
 /// `TRUNCATE TABLE table`.
 pub(crate) fn truncate(engine: &Engine<'_>, table: &Path) -> Result<QueryResult, ApiError> {
     let place = engine.place(table)?;
-    let before = snapshot(engine, &place)?;
+    let before = engine.target(&place)?;
     let rows = (0..before.rows.len()).map(|row| (row, None)).collect();
     let affected = write(engine, &place, &before, Changes { rows, inserted: Vec::new() })?;
     Ok(QueryResult { affected, statement: "TRUNCATE_TABLE", ..Default::default() })
@@ -294,8 +294,9 @@ fn assignable(from: &Type, to: &Type) -> bool {
     from.name() == to.name() || widens(from, to)
 }
 
-/// The table as it stands.
+/// The table as it stands, to be read and written.
 fn snapshot(engine: &Engine<'_>, place: &Place) -> Result<Table, ApiError> {
+    engine.target(place)?;
     let mut table = engine.table(place)?;
     if engine.is_dry() {
         table.rows.clear();

@@ -142,6 +142,11 @@ fn token_of(headers: &http::HeaderMap) -> Option<String> {
     Some(headers.get("authorization")?.to_str().ok()?.strip_prefix("Bearer ")?.to_owned())
 }
 
+/// The name of a table or a stream in the subject of a call.
+fn resource(subject: &str) -> &str {
+    subject.split(' ').nth(1).unwrap_or(subject)
+}
+
 impl Place {
     /// What goes wrong with a call.
     fn fault(&self, name: &str, subject: &str, token: Option<&String>) -> Option<Fault> {
@@ -186,7 +191,9 @@ where
                 if let Some(gate) = gate {
                     gate.pass().await;
                 }
-                work(&mut shared.lock(), request)
+                let mut state = shared.lock();
+                state.permit_write(resource(&subject))?;
+                work(&mut state, request)
             });
             let done = done.await.map_err(|panic| Status::internal(format!("the fake failed: {panic}")))?;
             if matches!(fault, Some(Fault::LoseAnswer)) {
@@ -244,6 +251,11 @@ async fn append_all(
                 continue;
             }
             _ => {}
+        }
+        let permitted = place.shared.lock().permit_write(resource(&subject));
+        if let Err(status) = permitted {
+            _ = sender.send(Err(status)).await;
+            return;
         }
         let done = connection.append(&mut place.shared.lock(), &request, fault.as_ref());
         if matches!(fault, Some(Fault::LoseAnswer)) {

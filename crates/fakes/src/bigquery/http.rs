@@ -19,7 +19,7 @@ use tonic::body::Body;
 
 use super::fault::Fault;
 use super::state::State;
-use super::{grpc, rest, storage};
+use super::{grpc, permissions, rest, storage};
 
 /// What all connections share.
 #[derive(Default)]
@@ -259,6 +259,10 @@ async fn answer(shared: &Arc<Shared>, mut call: Call) -> Outcome {
         Some(Fault::LoseRequest) => return Outcome::Break,
         Some(Fault::Hold(gate)) => gate.pass().await,
         _ => {}
+    }
+    let permitted = permissions::check(&shared.lock(), &method, &subject, &call);
+    if let Err(error) = permitted {
+        return Outcome::Answer(error.answer());
     }
     let lost = matches!(fault, Some(Fault::LoseAnswer));
     let done = if xml { storage::serve(shared, &call) } else { rest::serve(shared, &method, call, fault).await };

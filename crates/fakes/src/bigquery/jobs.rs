@@ -142,6 +142,9 @@ fn set_waiting(state: &mut State, id: &str) {
 fn register(state: &mut State, project: &str, reference: &Value, configuration: Value) -> Result<String, ApiError> {
     let kind = ["load", "copy", "query"].into_iter().find(|kind| configuration[*kind].is_object());
     let kind = kind.ok_or_else(|| ApiError::invalid("Required parameter is missing: one of load, copy, query"))?;
+    if kind != "query" {
+        state.permit_destination(project, &configuration[kind])?;
+    }
     let number = state.number();
     let given = reference["jobId"].as_str().filter(|id| !id.is_empty());
     let id = given.map_or_else(|| format!("job_{number:08x}"), str::to_owned);

@@ -86,6 +86,7 @@ fn files(state: &State, configuration: &Value, home: &str) -> Result<Vec<File>, 
     let uris = uris.ok_or_else(|| ApiError::invalid("Required parameter is missing: sourceUris"))?;
     let mut files = Vec::new();
     for uri in uris.iter().filter_map(Value::as_str) {
+        state.permit_files(uri)?;
         let invalid = || ApiError::invalid(format!("Source URI must be a Google Cloud Storage location: {uri}"));
         let (bucket, key) = uri.strip_prefix("gs://").and_then(|rest| rest.split_once('/')).ok_or_else(invalid)?;
         let location = state.storage.buckets.get(bucket);

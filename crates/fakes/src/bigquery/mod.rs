@@ -23,6 +23,7 @@ mod jobs;
 mod load;
 mod merge;
 mod options;
+mod permissions;
 mod rest;
 mod sql;
 mod state;
@@ -270,7 +271,8 @@ impl FakeBigQuery {
         self.state(|state| state.faults.token = token.map(str::to_owned));
     }
 
-    /// Permissions that `testIamPermissions` does not grant.
+    /// Permissions that the caller does not have, on anything: `testIamPermissions` leaves them out, and calls that need one
+    /// are refused.
     pub fn deny(&self, permissions: &[&str]) {
         self.state(|state| state.denied = permissions.iter().map(|permission| (*permission).to_owned()).collect());
     }

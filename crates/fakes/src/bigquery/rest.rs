@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::fault::Fault;
 use super::http::{Answer, ApiError, Call, Shared};
+use super::permissions::On;
 use super::state::{Dataset, State, evolves};
 use super::{jobs, storage_json, tabledata};
 
@@ -19,10 +20,18 @@ pub(crate) fn is_json_api(call: &mut Call) -> bool {
             call.segments.drain(..2);
             true
         }
+        // Cloud Resource Manager.
+        ("v1" | "v3", "projects") => {
+            call.segments.drain(..1);
+            true
+        }
         ("projects", _) | ("storage", "v1") | ("upload" | "download", "storage") => true,
         _ => false,
     }
 }
+
+/// What stands after a resource's name in a call that asks for permissions.
+const TEST_PERMISSIONS: &str = ":testIamPermissions";
 
 /// The name of a method and what it is about.
 pub(crate) fn name(call: &Call) -> (String, String) {
@@ -32,6 +41,9 @@ pub(crate) fn name(call: &Call) -> (String, String) {
     let path: Vec<&str> = call.segments.iter().map(String::as_str).collect();
     let verb = call.method.as_str();
     let (name, subject) = match (verb, path.as_slice()) {
+        ("POST", ["projects", project]) if project.ends_with(TEST_PERMISSIONS) => {
+            ("projects.testIamPermissions", project.trim_end_matches(TEST_PERMISSIONS).to_owned())
+        }
         ("GET", ["projects", _, "datasets"]) => ("datasets.list", String::new()),
         ("POST", ["projects", _, "datasets"]) => ("datasets.insert", String::new()),
         ("GET", ["projects", _, "datasets", d]) => ("datasets.get", (*d).to_owned()),
@@ -41,8 +53,8 @@ pub(crate) fn name(call: &Call) -> (String, String) {
             let body = call.json().unwrap_or_default();
             ("tables.insert", format!("{d}.{}", body["tableReference"]["tableId"].as_str().unwrap_or_default()))
         }
-        ("POST", ["projects", _, "datasets", d, "tables", t]) if t.ends_with(":testIamPermissions") => {
-            ("tables.testIamPermissions", format!("{d}.{}", t.trim_end_matches(":testIamPermissions")))
+        ("POST", ["projects", _, "datasets", d, "tables", t]) if t.ends_with(TEST_PERMISSIONS) => {
+            ("tables.testIamPermissions", format!("{d}.{}", t.trim_end_matches(TEST_PERMISSIONS)))
         }
         (verb, ["projects", _, "datasets", d, "tables", t]) => {
             let method = match verb {
@@ -100,9 +112,12 @@ pub(crate) async fn serve(shared: &Arc<Shared>, name: &str, call: Call, fault: O
             return Ok(Answer::empty(204));
         }
         "tables.testIamPermissions" => {
-            let table = table.trim_end_matches(":testIamPermissions");
-            test_permissions(&shared.lock(), project, dataset, table, &call)?
+            let table = table.trim_end_matches(TEST_PERMISSIONS);
+            let state = shared.lock();
+            // As documented: of what does not exist no permission is had, and that is no error.
+            if state.table(project, dataset, table).is_ok() { test_permissions(&state, &call)? } else { json!({}) }
         }
+        "projects.testIamPermissions" => test_permissions(&shared.lock(), &call)?,
         "tabledata.list" => tabledata::list(&shared.lock(), project, dataset, without_decorator(table), &call)?,
         "tabledata.insertAll" => tabledata::insert_all(&mut shared.lock(), project, dataset, table, &call)?,
         "jobs.insert" => jobs::insert(shared, project, &call.json()?, fault).await?,
@@ -133,7 +148,10 @@ fn dataset_resource(name: &str, dataset: &Dataset) -> Value {
 }
 
 fn list_datasets(state: &State, project: &str) -> Value {
-    let datasets = state.datasets.iter().filter(|(_, dataset)| dataset.project == project);
+    // Those are listed that the caller may get.
+    let datasets = state.datasets.iter().filter(|(name, dataset)| {
+        dataset.project == project && state.permit("bigquery.datasets.get", &On::Dataset(project, name)).is_ok()
+    });
     json!({"kind": "bigquery#datasetList", "datasets": datasets.map(|(name, d)| dataset_resource(name, d)).collect::<Vec<_>>()})
 }
 
@@ -235,10 +253,10 @@ fn merge(into: &mut Map<String, Value>, change: Map<String, Value>) {
     }
 }
 
-fn test_permissions(state: &State, project: &str, dataset: &str, table: &str, call: &Call) -> Result<Value, ApiError> {
-    state.table(project, dataset, table)?;
+/// <https://cloud.google.com/bigquery/docs/reference/rest/v2/tables/testIamPermissions> and
+/// <https://cloud.google.com/resource-manager/reference/rest/v1/projects/testIamPermissions>.
+fn test_permissions(state: &State, call: &Call) -> Result<Value, ApiError> {
     let body = call.json()?;
     let asked = body["permissions"].as_array().cloned().unwrap_or_default();
-    let granted = asked.into_iter().filter(|p| p.as_str().is_some_and(|p| !state.denied.contains(p)));
-    Ok(json!({"permissions": granted.collect::<Vec<_>>()}))
+    Ok(state.granted(asked.iter().filter_map(Value::as_str)))
 }

@@ -18,6 +18,7 @@ use super::dml;
 use super::from_arrow::{self, Mismatch, Source, result_field};
 use super::http::{ApiError, Shared};
 use super::jobs::QueryResult;
+use super::permissions::On;
 use super::state::{State, Table};
 use super::statements::{Parsed, parse, with_parameters};
 use super::to_arrow;
@@ -134,6 +135,7 @@ impl Engine<'_> {
     /// A table as it stands, to be read.
     pub(crate) fn table(&self, place: &Place) -> Result<Table, ApiError> {
         let state = self.shared.lock();
+        state.permit("bigquery.tables.getData", &On::from(place))?;
         let table = state.table(&place.project, &place.dataset, &place.table)?.clone();
         if self.dry {
             let bytes = to_arrow::objects(&table.batch()).iter().map(|row| row.to_string().len()).sum();
@@ -143,14 +145,25 @@ impl Engine<'_> {
         Ok(table)
     }
 
+    /// A table as it stands, to be written; its rows are not read.
+    pub(crate) fn target(&self, place: &Place) -> Result<Table, ApiError> {
+        let state = self.shared.lock();
+        state.permit("bigquery.tables.updateData", &On::from(place))?;
+        state.table(&place.project, &place.dataset, &place.table).cloned()
+    }
+
     /// Does a statement of its own on the state; a dry run does it on a copy of the table and throws that away.
     fn define(
         &self,
         table: &Path,
+        permission: &str,
         work: impl FnOnce(&mut State, &Place) -> Result<QueryResult, ApiError>,
     ) -> Result<QueryResult, ApiError> {
         let place = self.place(table)?;
         let mut state = self.shared.lock();
+        // A table that is to be made is the dataset's concern.
+        let dataset = On::Dataset(&place.project, &place.dataset);
+        state.permit(permission, &if permission == "bigquery.tables.create" { dataset } else { On::from(&place) })?;
         let key = format!("{}.{}", place.dataset, place.table);
         let before = state.tables.get(&key).cloned();
         let done = work(&mut state, &place);
@@ -184,9 +197,11 @@ pub(crate) async fn run(shared: &Arc<Shared>, project: &str, configuration: &Val
         Parsed::Insert { table, columns, text } => dml::insert(&engine, &table, columns, &text).await?,
         Parsed::Merge(merge) => dml::merge(&engine, &merge).await?,
         Parsed::Truncate { table } => dml::truncate(&engine, &table)?,
-        Parsed::Alter(alter) => engine.define(&alter.table, |state, place| alter.run(state, place))?,
-        Parsed::Create(create) => engine.define(&create.table, |state, place| create.run(state, place))?,
-        Parsed::Drop(drop) => engine.define(&drop.table, |state, place| drop.run(state, place))?,
+        Parsed::Alter(alter) => engine.define(&alter.table, "bigquery.tables.update", |state, place| alter.run(state, place))?,
+        Parsed::Create(create) => {
+            engine.define(&create.table, "bigquery.tables.create", |state, place| create.run(state, place))?
+        }
+        Parsed::Drop(drop) => engine.define(&drop.table, "bigquery.tables.delete", |state, place| drop.run(state, place))?,
     };
     let bytes = engine.read.lock().unwrap_or_else(PoisonError::into_inner).values().sum();
     Ok(Ran { result, bytes })

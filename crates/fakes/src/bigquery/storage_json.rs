@@ -45,9 +45,10 @@ pub(crate) fn serve(shared: &Arc<Shared>, name: &str, call: &Call) -> Result<Ans
     match name {
         "buckets.get" => Ok(Answer::json(200, &bucket_resource(&bucket, &location))),
         "buckets.testIamPermissions" => {
-            let asked = call.query.iter().filter(|(key, _)| key == "permissions").map(|(_, value)| value);
-            let granted: Vec<&String> = asked.filter(|permission| !state.denied.contains(*permission)).collect();
-            Ok(Answer::json(200, &json!({"kind": "storage#testIamPermissionsResponse", "permissions": granted})))
+            let asked = call.query.iter().filter(|(key, _)| key == "permissions").map(|(_, value)| value.as_str());
+            let mut answer = state.granted(asked);
+            answer["kind"] = json!("storage#testIamPermissionsResponse");
+            Ok(Answer::json(200, &answer))
         }
         "objects.list" => Ok(Answer::json(200, &uploads::list(&state, &bucket, call))),
         "objects.get" if call.param("alt") == Some("media") => storage::get(state.object(&bucket, &key)?, call),

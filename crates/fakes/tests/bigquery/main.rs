@@ -7,6 +7,7 @@ mod client;
 mod faults;
 mod jobs;
 mod merge;
+mod permissions;
 mod proto_rows;
 mod queries;
 mod storage;

@@ -107,19 +107,3 @@ async fn streamed_rows_are_kept_apart_by_their_ids_and_refused_together() {
     let (_, page) = get(&fake, &format!("{T}/data?pageToken={token}")).await;
     assert_eq!(page["rows"], json!([{"f": [{"v": "4"}, {"v": null}]}]));
 }
-
-#[tokio::test]
-async fn permissions_that_are_denied_are_left_out() {
-    let fake = fake().await;
-    table(&fake, json!([{"name": "id", "type": "INT64"}]));
-    fake.deny(&["bigquery.tables.updateData", "storage.objects.create"]);
-    let ask = json!({"permissions": ["bigquery.tables.get", "bigquery.tables.updateData"]});
-    let (_, answer) = post(&fake, &format!("{T}:testIamPermissions"), ask).await;
-    assert_eq!(answer["permissions"], json!(["bigquery.tables.get"]));
-    let url = format!(
-        "{}/storage/v1/b/b/iam/testPermissions?permissions=storage.objects.create&permissions=storage.objects.get",
-        fake.rest()
-    );
-    let answer: serde_json::Value = reqwest::get(url).await.unwrap().json().await.unwrap();
-    assert_eq!(answer["permissions"], json!(["storage.objects.get"]));
-}
