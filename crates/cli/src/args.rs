@@ -263,6 +263,20 @@ pub enum RunsAction {
         #[arg(value_name = "RUN")]
         run: String,
     },
+    /// Copy the books into tables, to be asked in SQL beside the data: runs, events, receipts, dead letters.
+    Export(Box<ExportArgs>),
+}
+
+/// `runs export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The dataset whose tables `longshore_runs`, `longshore_run_events`, `longshore_receipts` and `longshore_dead_letter_index` are
+    /// replaced: FOLDER/DATASET, DATASET alone for warehouse/DATASET, or bigquery://PROJECT/DATASET.
+    #[arg(long, value_name = "DEST", env = "LONGSHORE_TO", default_value = destination::DEFAULT, hide_env = true)]
+    pub to: String,
+    /// How it runs.
+    #[command(flatten)]
+    pub limits: Limits,
 }
 
 /// `dead-letters`.

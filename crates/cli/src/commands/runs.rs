@@ -1,5 +1,7 @@
 //! `longshore runs`: the history.
 
+mod export;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,34 +22,29 @@ use crate::{exit, listing, units};
 /// The most receipts of one run that are read.
 const RECEIPTS: usize = 100_000;
 
-/// Lists, shows or cancels.
+/// Lists, shows, cancels or exports.
 pub async fn run(console: &Console, store: &Path, action: Option<RunsAction>) -> Result<u8> {
-    let books = existing_store(store).await?;
     match action.unwrap_or(RunsAction::List { pipeline: None, limit: 20 }) {
-        RunsAction::List { pipeline, limit } => list(console, store, books, pipeline.as_deref(), limit).await?,
-        RunsAction::Show { run } => show(console, &known(books, &run)?, &run).await?,
-        RunsAction::Logs { run } => logs(console, &known(books, &run)?, &run).await?,
-        RunsAction::Cancel { run } => cancel(console, &known(books, &run)?, &run).await?,
+        RunsAction::List { pipeline, limit } => list(console, store, pipeline.as_deref(), limit).await?,
+        RunsAction::Show { run } => show(console, &known(store, &run).await?, &run).await?,
+        RunsAction::Logs { run } => logs(console, &known(store, &run).await?, &run).await?,
+        RunsAction::Cancel { run } => cancel(console, &known(store, &run).await?, &run).await?,
+        RunsAction::Export(args) => return export::run(console, store, &args).await,
     }
     Ok(exit::DONE)
 }
 
-fn known(books: Option<Arc<dyn Store>>, run: &str) -> Result<Arc<dyn Store>> {
-    books.ok_or_else(|| unknown(run))
+/// The books that a run stands in.
+async fn known(store: &Path, run: &str) -> Result<Arc<dyn Store>> {
+    existing_store(store).await?.ok_or_else(|| unknown(run))
 }
 
 fn unknown(run: &str) -> Error {
     Error::new(Kind::Usage, code::USAGE, format!("there is no run `{run}`")).hint("`longshore runs list` shows the newest ones")
 }
 
-async fn list(
-    console: &Console,
-    folder: &Path,
-    books: Option<Arc<dyn Store>>,
-    pipeline: Option<&str>,
-    limit: usize,
-) -> Result<()> {
-    let runs = match books {
+async fn list(console: &Console, folder: &Path, pipeline: Option<&str>, limit: usize) -> Result<()> {
+    let runs = match existing_store(folder).await? {
         Some(books) => books.runs(pipeline, limit).await?,
         None => Vec::new(),
     };

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod bigquery;
+mod export;
 mod extremes;
 mod faults;
 mod load;
