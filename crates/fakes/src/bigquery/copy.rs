@@ -47,7 +47,14 @@ pub(crate) fn disposition(configuration: &Value, default: &str) -> String {
 /// Puts rows, which have the columns of the table's schema, where a job's disposition says. Nothing is done if that fails.
 pub(crate) fn write(table: &mut Table, to: &Destination, disposition: &str, rows: Vec<Row>) -> Result<(), ApiError> {
     let partition = to.partition.as_deref();
-    if disposition == "WRITE_EMPTY" && !table.rows.is_empty() {
+    if let Some(partition) = partition {
+        table.check_partition(partition).map_err(ApiError::invalid)?;
+    }
+    let filled = match partition {
+        None => !table.rows.is_empty(),
+        Some(partition) => table.rows.iter().any(|row| table.partition_of(row).is_ok_and(|place| place == partition)),
+    };
+    if disposition == "WRITE_EMPTY" && filled {
         return Err(ApiError::new(409, "duplicate", format!("Already Exists: Table {}", to.shown())));
     }
     let fixed = if table.by_ingestion() { partition.map(str::to_owned) } else { None };
@@ -58,7 +65,7 @@ pub(crate) fn write(table: &mut Table, to: &Destination, disposition: &str, rows
             if found != partition {
                 let why = format!(
                     "Some rows belong to different partitions rather than destination partition {}${partition}",
-                    to.table
+                    to.shown()
                 );
                 return Err(ApiError::invalid(why));
             }
@@ -90,7 +97,7 @@ pub(crate) fn run(state: &mut State, project: &str, configuration: &Value) -> En
     match copy(state, project, configuration) {
         Ok(rows) => {
             let statistics = json!({"copy": {"copiedRows": rows.to_string()}});
-            Ended { statistics, result: None, errors: Vec::new() }
+            Ended { statistics, ..Ended::default() }
         }
         Err(error) => Ended::failed(error),
     }

@@ -48,15 +48,18 @@ impl Affected {
 }
 
 /// How the work of a job ended.
+#[derive(Default)]
 pub(crate) struct Ended {
     pub(crate) statistics: Value,
     pub(crate) result: Option<QueryResult>,
     pub(crate) errors: Vec<ApiError>,
+    /// What was wrong without the job's failing for it.
+    pub(crate) warnings: Vec<ApiError>,
 }
 
 impl Ended {
     pub(crate) fn failed(error: ApiError) -> Self {
-        Self { statistics: json!({}), result: None, errors: vec![error] }
+        Self { errors: vec![error], ..Self::default() }
     }
 }
 
@@ -216,7 +219,7 @@ async fn run_query(shared: &Arc<Shared>, project: &str, configuration: &Value) -
         Ok(()) => Vec::new(),
         Err(error) => vec![error],
     };
-    Ok(Ended { statistics, result: Some(result), errors })
+    Ok(Ended { statistics, result: Some(result), errors, ..Ended::default() })
 }
 
 fn finish(state: &mut State, id: &str, ended: Ended) {
@@ -234,6 +237,9 @@ fn finish(state: &mut State, id: &str, ended: Ended) {
         job.resource["status"]["errorResult"] = first.proto();
         job.resource["status"]["errors"] = ended.errors.iter().map(ApiError::proto).collect();
     } else {
+        if !ended.warnings.is_empty() {
+            job.resource["status"]["errors"] = ended.warnings.iter().map(ApiError::proto).collect();
+        }
         job.result = ended.result;
     }
 }

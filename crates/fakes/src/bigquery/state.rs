@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use arrow::array::RecordBatch;
-use chrono::{DateTime, Datelike, Timelike, Utc};
+use chrono::Utc;
 use longshore_core::schema::{Field, Mode, TableSchema, Type};
 use serde_json::{Map, Value, json};
 
@@ -193,57 +193,10 @@ impl Table {
         self.schema_version += 1;
         self.version += 1;
     }
-
-    fn partitioning(&self) -> Option<&Value> {
-        self.resource.get("timePartitioning").filter(|p| !p.is_null())
-    }
-
-    /// Whether rows belong to the partition of the time at which they came in.
-    pub(crate) fn by_ingestion(&self) -> bool {
-        self.partitioning().is_some_and(|p| p.get("field").is_none_or(Value::is_null))
-    }
-
-    fn instant_partition(&self, micros: i64) -> String {
-        let at = DateTime::from_timestamp_micros(micros).unwrap_or_default();
-        let unit = self.partitioning().and_then(|p| p["type"].as_str()).unwrap_or("DAY");
-        match unit {
-            "HOUR" => format!("{:04}{:02}{:02}{:02}", at.year(), at.month(), at.day(), at.hour()),
-            "MONTH" => format!("{:04}{:02}", at.year(), at.month()),
-            "YEAR" => format!("{:04}", at.year()),
-            _ => format!("{:04}{:02}{:02}", at.year(), at.month(), at.day()),
-        }
-    }
-
-    /// The partition that a row belongs to; an error if the table has none.
-    pub(crate) fn partition_of(&self, row: &Stored) -> Result<String, String> {
-        if let Some(partition) = &row.partition {
-            return Ok(partition.clone());
-        }
-        let range = self.resource.get("rangePartitioning").filter(|p| !p.is_null());
-        let column = self.partitioning().or(range).and_then(|p| p["field"].as_str()).ok_or("the table is not partitioned")?;
-        let at = self.schema.fields.iter().position(|field| field.name.eq_ignore_ascii_case(column));
-        let cell = at.and_then(|at| row.cells.get(at)).ok_or_else(|| format!("no column {column}"))?;
-        Ok(match (cell, range) {
-            (Cell::Days(days), _) => self.instant_partition(i64::from(*days) * 86_400_000_000),
-            (Cell::Micros(micros), _) => self.instant_partition(*micros),
-            (Cell::Int(value), Some(range)) => {
-                let number = |key: &str| {
-                    let value = &range["range"][key];
-                    value.as_i64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(0)
-                };
-                let (start, end, step) = (number("start"), number("end"), number("interval").max(1));
-                if (start..end).contains(value) {
-                    (start + (value - start) / step * step).to_string()
-                } else {
-                    "__UNPARTITIONED__".into()
-                }
-            }
-            _ => "__NULL__".into(),
-        })
-    }
 }
 
-fn now_micros() -> i64 {
+/// The time, in microseconds since 1970.
+pub(crate) fn now_micros() -> i64 {
     Utc::now().timestamp_micros()
 }
 

@@ -6,6 +6,7 @@ mod changes;
 mod client;
 mod faults;
 mod jobs;
+mod loads;
 mod merge;
 mod permissions;
 mod proto_rows;
