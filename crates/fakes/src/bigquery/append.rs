@@ -19,7 +19,7 @@ use super::fault::Fault;
 use super::from_arrow::{self, Mismatch, Source};
 use super::from_proto::Message;
 use super::state::State;
-use super::streams::{error_status, is_default, labelled, parse_table, refused};
+use super::streams::{error_status, is_default, labelled, parse_table, refused, retried_after};
 
 /// How the client writes its rows.
 enum Writer {
@@ -322,8 +322,11 @@ pub(crate) fn ending(fault: &Fault, entity: &str) -> Option<Status> {
             let error = StorageErrorCode::try_from(*error).unwrap_or(StorageErrorCode::Unspecified);
             Some(refused(Code::from(*code), error, entity, message))
         }
-        Fault::Refuse { status, message, .. } => {
+        Fault::Refuse { status, reason, message, retry_after } => {
             let code = match status {
+                _ if matches!(reason.as_str(), "quotaExceeded" | "rateLimitExceeded" | "jobRateLimitExceeded") => {
+                    Code::ResourceExhausted
+                }
                 400 => Code::InvalidArgument,
                 401 => Code::Unauthenticated,
                 403 => Code::PermissionDenied,
@@ -334,7 +337,7 @@ pub(crate) fn ending(fault: &Fault, entity: &str) -> Option<Status> {
                 504 => Code::DeadlineExceeded,
                 _ => Code::Internal,
             };
-            Some(Status::new(code, message))
+            Some(retry_after.map_or_else(|| Status::new(code, message), |seconds| retried_after(code, message, seconds)))
         }
         _ => None,
     }

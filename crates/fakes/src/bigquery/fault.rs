@@ -53,7 +53,7 @@ pub enum Fault {
         reason: String,
         /// A text for people.
         message: String,
-        /// The seconds of a `Retry-After` header.
+        /// The seconds of a `Retry-After` header; of a gRPC call, those of a `RetryInfo` in the status.
         retry_after: Option<u64>,
     },
     /// A gRPC call ends with this code and nothing is done.
@@ -103,6 +103,21 @@ impl Fault {
     /// A refusal without `Retry-After`.
     pub fn refuse(status: u16, reason: &str, message: &str) -> Self {
         Fault::Refuse { status, reason: reason.into(), message: message.into(), retry_after: None }
+    }
+
+    /// A refusal for a quota that is used up, in Google's words. `reason` is `quotaExceeded`, `rateLimitExceeded` or
+    /// `jobRateLimitExceeded`; `retry_after` is in seconds. A gRPC call ends with RESOURCE_EXHAUSTED, and the seconds stand in
+    /// the `RetryInfo` of the status.
+    ///
+    /// Source: <https://cloud.google.com/bigquery/docs/error-messages#errortable>
+    pub fn out_of_quota(reason: &str, retry_after: Option<u64>) -> Self {
+        let (status, what) = match reason {
+            "jobRateLimitExceeded" => (400, "Job exceeded rate limits: Your project exceeded quota for jobs."),
+            "rateLimitExceeded" => (403, "Exceeded rate limits: too many requests for this project."),
+            _ => (403, "Quota exceeded: Your project exceeded quota for this method."),
+        };
+        let message = format!("{what} For more information, see https://cloud.google.com/bigquery/docs/troubleshoot-quotas");
+        Fault::Refuse { status, reason: reason.into(), message, retry_after }
     }
 
     /// A job that fails.

@@ -47,6 +47,17 @@ pub(crate) fn refused(code: Code, error: StorageErrorCode, entity: &str, message
     Status::with_details(code, message, status.encode_to_vec().into())
 }
 
+/// A status whose details hold a `RetryInfo`: <https://google.aip.dev/193#retryinfo>.
+pub(crate) fn retried_after(code: Code, message: &str, seconds: u64) -> Status {
+    let delay = prost_types::Duration { seconds: i64::try_from(seconds).unwrap_or(i64::MAX), nanos: 0 };
+    let any = prost_types::Any {
+        type_url: "type.googleapis.com/google.rpc.RetryInfo".into(),
+        value: google::rpc::RetryInfo { retry_delay: Some(delay) }.encode_to_vec(),
+    };
+    let status = google::rpc::Status { code: code as i32, message: message.to_owned(), details: vec![any] };
+    Status::with_details(code, message, status.encode_to_vec().into())
+}
+
 /// The same as `google.rpc.Status`, which stands in responses.
 pub(crate) fn error_status(code: Code, error: i32, entity: &str, message: &str) -> google::rpc::Status {
     let detail = pb::StorageError { code: error, entity: entity.to_owned(), error_message: message.to_owned() };

@@ -146,3 +146,48 @@ async fn a_token_is_asked_for_on_command() {
     let url = format!("{}/bigquery/v2/{path}", fake.rest());
     assert_eq!(reqwest::Client::new().get(url).bearer_auth("secret").send().await.unwrap().status(), 200);
 }
+
+#[tokio::test]
+async fn a_kind_of_call_is_out_of_quota_for_some_calls() {
+    use prost::Message as _;
+    let fake = fake().await;
+    table(&fake, json!([{"name": "n", "type": "INT64"}]));
+    let copy = json!({"configuration": {"copy": {
+        "sourceTable": {"projectId": "p", "datasetId": "d", "tableId": "t"},
+        "destinationTable": {"projectId": "p", "datasetId": "d", "tableId": "u"},
+    }}});
+    let url = format!("{}/bigquery/v2/projects/p/jobs", fake.rest());
+    fake.arm(Rule::on("jobs.insert", Fault::out_of_quota("quotaExceeded", Some(9))).times(2));
+    fake.arm(Rule::on("jobs.insert", Fault::out_of_quota("jobRateLimitExceeded", None)));
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        let answer = reqwest::Client::new().post(&url).json(&copy).send().await.unwrap();
+        let after = answer.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
+        let status = answer.status().as_u16();
+        let body: serde_json::Value = answer.json().await.unwrap();
+        answers.push((status, after, body["error"]["errors"][0]["reason"].as_str().unwrap_or_default().to_owned()));
+    }
+    let exceeded = (403, Some("9".to_owned()), "quotaExceeded".to_owned());
+    let rate = (400, None, "jobRateLimitExceeded".to_owned());
+    assert_eq!(answers, [exceeded.clone(), exceeded, rate, (200, None, String::new())]);
+    assert_eq!((fake.calls("jobs.insert"), fake.jobs().len()), (4, 1));
+
+    fake.arm(Rule::on("CreateWriteStream", Fault::out_of_quota("quotaExceeded", Some(5))).times(2));
+    let made = pb::CreateWriteStreamRequest {
+        parent: TABLE.into(),
+        write_stream: Some(pb::WriteStream { r#type: Type::Buffered as i32, ..Default::default() }),
+    };
+    let mut client = write_client(&fake).await;
+    for _ in 0..2 {
+        let status = client.create_write_stream(made.clone()).await.unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert!(status.message().starts_with("Quota exceeded: "), "{status}");
+        let rpc = googleapis_tonic_google_cloud_bigquery_storage_v1::google::rpc::Status::decode(status.details()).unwrap();
+        assert_eq!(rpc.details[0].type_url, "type.googleapis.com/google.rpc.RetryInfo");
+        let info =
+            googleapis_tonic_google_cloud_bigquery_storage_v1::google::rpc::RetryInfo::decode(rpc.details[0].value.as_slice());
+        assert_eq!(info.unwrap().retry_delay.unwrap().seconds, 5);
+    }
+    assert!(client.create_write_stream(made).await.is_ok());
+    assert_eq!(fake.calls("CreateWriteStream"), 3);
+}
