@@ -81,7 +81,7 @@ pub(crate) fn apply(table: &mut Table, columns: &[usize], changes: Vec<(Change, 
         }
         table.changes.insert(key.clone(), change.sequence);
         let place = places.get(&key).copied();
-        let stored = (!change.delete).then_some(Stored { cells: row, partition: None });
+        let stored = (!change.delete).then_some(Stored::from(row));
         match place {
             Some(at) => rows[at] = stored,
             None if stored.is_some() => {

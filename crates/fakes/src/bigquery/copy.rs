@@ -60,7 +60,7 @@ pub(crate) fn write(table: &mut Table, to: &Destination, disposition: &str, rows
     let fixed = if table.by_ingestion() { partition.map(str::to_owned) } else { None };
     if let Some(partition) = partition {
         for row in &rows {
-            let stored = Stored { cells: row.clone(), partition: fixed.clone() };
+            let stored = Stored { partition: fixed.clone(), ..Stored::from(row.clone()) };
             let found = table.partition_of(&stored).map_err(ApiError::invalid)?;
             if found != partition {
                 let why = format!(

@@ -24,6 +24,9 @@ use super::tokens::{Path, Tokens};
 const ROW: &str = "__row";
 const SOURCE_ROW: &str = "__source_row";
 
+/// How BigQuery calls UPDATE, DELETE and MERGE alike.
+const CHANGING: &str = "UPDATE or DELETE";
+
 /// What a statement makes of a table.
 #[derive(Default)]
 struct Changes {
@@ -40,7 +43,7 @@ pub(crate) async fn delete(engine: &Engine<'_>, table: &Path, alias: &str, condi
         let query = format!("SELECT `{alias}`.`{ROW}` FROM `{OWN}`.`{OWN}`.`target` AS `{alias}` WHERE {condition}");
         let found = engine.select(&query, &[("target", numbered(&before.batch(), ROW)?)]).await?.batch()?;
         let rows = numbers(&found, 0).map(|row| (row, None)).collect();
-        if let Some(affected) = write(engine, &place, &before, Changes { rows, inserted: Vec::new() })? {
+        if let Some(affected) = write(engine, &place, &before, Changes { rows, inserted: Vec::new() }, CHANGING)? {
             return Ok(QueryResult { affected: Some(affected), statement: "DELETE", ..Default::default() });
         }
     }
@@ -71,7 +74,7 @@ pub(crate) async fn update(
             let stored = &before.rows[row].cells;
             changes.rows.insert(row, Some(with(stored, &before.schema.fields, &fields, cells)));
         }
-        if let Some(affected) = write(engine, &place, &before, changes)? {
+        if let Some(affected) = write(engine, &place, &before, changes, CHANGING)? {
             return Ok(QueryResult { affected: Some(affected), statement: "UPDATE", ..Default::default() });
         }
     }
@@ -99,7 +102,7 @@ pub(crate) fn truncate(engine: &Engine<'_>, table: &Path) -> Result<QueryResult,
     let place = engine.place(table)?;
     let before = engine.target(&place)?;
     let rows = (0..before.rows.len()).map(|row| (row, None)).collect();
-    let affected = write(engine, &place, &before, Changes { rows, inserted: Vec::new() })?;
+    let affected = write(engine, &place, &before, Changes { rows, inserted: Vec::new() }, "TRUNCATE DML")?;
     Ok(QueryResult { affected, statement: "TRUNCATE_TABLE", ..Default::default() })
 }
 
@@ -120,7 +123,7 @@ pub(crate) async fn merge(engine: &Engine<'_>, merge: &Merge) -> Result<QueryRes
             source: numbered(&source.batch()?, SOURCE_ROW)?,
         };
         let changes = sides.changes(&before).await?;
-        if let Some(affected) = write(engine, &place, &before, changes)? {
+        if let Some(affected) = write(engine, &place, &before, changes, CHANGING)? {
             return Ok(QueryResult { affected: Some(affected), statement: "MERGE", ..Default::default() });
         }
     }
@@ -304,8 +307,15 @@ fn snapshot(engine: &Engine<'_>, place: &Place) -> Result<Table, ApiError> {
     Ok(table)
 }
 
-/// Writes changes, if the table is still as it was. A dry run has none.
-fn write(engine: &Engine<'_>, place: &Place, before: &Table, changes: Changes) -> Result<Option<Affected>, ApiError> {
+/// Writes changes, if the table is still as it was. A dry run has none. Rows in the streaming buffer are not changed:
+/// <https://cloud.google.com/bigquery/docs/data-manipulation-language#limitations>.
+fn write(
+    engine: &Engine<'_>,
+    place: &Place,
+    before: &Table,
+    changes: Changes,
+    statement: &str,
+) -> Result<Option<Affected>, ApiError> {
     if engine.is_dry() {
         return Ok(Some(Affected::default()));
     }
@@ -314,6 +324,14 @@ fn write(engine: &Engine<'_>, place: &Place, before: &Table, changes: Changes) -
     let version = |table: &Table| (table.incarnation, table.rows_version, table.schema_version);
     if version(table) != version(before) {
         return Ok(None);
+    }
+    if changes.rows.keys().any(|row| before.rows[*row].is_buffered()) {
+        let Place { project, dataset, table } = place;
+        let why = format!(
+            "{statement} statement over table {project}.{dataset}.{table} would affect rows in the streaming buffer, which is not \
+             supported"
+        );
+        return Err(ApiError::invalid_query(why));
     }
     let deleted = changes.rows.values().filter(|cells| cells.is_none()).count();
     let affected = Affected { inserted: changes.inserted.len(), updated: changes.rows.len() - deleted, deleted };

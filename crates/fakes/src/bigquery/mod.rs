@@ -4,10 +4,14 @@
 //! the client chose, rows that are refused, schemas that change. And it fails on command: a [`Rule`] says which call goes
 //! wrong, and a [`Fault`] how. Nothing in it waits for time to pass.
 //!
-//! What it does not do: CSV and Avro files, views, routines, row-level security, sessions, transactions of several
-//! statements, UPDATE with FROM, most of BigQuery's functions (a SELECT is DataFusion's), quotas, expiry.
+//! What it does not do: CSV and Avro files, files in gzip, views, routines, row-level security, sessions, transactions of
+//! several statements, UPDATE with FROM, CREATE TABLE AS, INSERT ROW in a MERGE, most of BigQuery's functions (a SELECT is
+//! DataFusion's), INFORMATION_SCHEMA, pseudo-columns of partitions, expiry, and quotas of its own: a [`Fault`] says when one
+//! is used up. Permissions are denied everywhere at once, not for one resource. A load or a copy does not mind the streaming
+//! buffer, and a query job's bytes are told by dry runs alone.
 
 mod append;
+mod buffer;
 mod cell;
 mod changes;
 mod copy;
@@ -282,6 +286,11 @@ impl FakeBigQuery {
     /// The largest append that is taken, in bytes of the request.
     pub fn set_append_limit(&self, bytes: usize) {
         self.state(|state| state.append_limit = bytes);
+    }
+
+    /// Takes the rows of `tabledata.insertAll` out of the streaming buffers, so that statements can change them.
+    pub fn empty_streaming_buffers(&self) {
+        self.state(|state| state.tables.values_mut().for_each(state::Table::empty_buffer));
     }
 
     /// Streams that there are now are not found any more.

@@ -72,6 +72,14 @@ pub(crate) struct Table {
 pub(crate) struct Stored {
     pub(crate) cells: Row,
     pub(crate) partition: Option<String>,
+    /// When it came in by `tabledata.insertAll`, in microseconds since 1970.
+    pub(crate) streamed: Option<i64>,
+}
+
+impl From<Row> for Stored {
+    fn from(cells: Row) -> Self {
+        Self { cells, partition: None, streamed: None }
+    }
 }
 
 impl State {
@@ -161,6 +169,7 @@ impl Table {
         shown.insert("numRows".into(), json!(self.rows.len().to_string()));
         shown.insert("numBytes".into(), json!((self.rows.len() * self.schema.fields.len() * 8).to_string()));
         shown.insert("lastModifiedTime".into(), json!((1_700_000_000_000 + self.version + self.rows_version).to_string()));
+        shown.extend(self.shown_buffer().map(|buffer| ("streamingBuffer".to_owned(), buffer)));
         Value::Object(shown)
     }
 
@@ -176,7 +185,7 @@ impl Table {
     pub(crate) fn append(&mut self, rows: impl IntoIterator<Item = Row>, partition: Option<&str>) {
         let partition =
             partition.map(str::to_owned).or_else(|| self.by_ingestion().then(|| self.instant_partition(now_micros())));
-        self.rows.extend(rows.into_iter().map(|cells| Stored { cells, partition: partition.clone() }));
+        self.rows.extend(rows.into_iter().map(|cells| Stored { partition: partition.clone(), ..Stored::from(cells) }));
         self.rows_version += 1;
     }
 

@@ -66,7 +66,7 @@ pub(crate) fn insert_all(state: &mut State, project: &str, dataset: &str, name: 
             }
         }
     }
-    table.append(good, partition.as_deref());
+    table.stream_in(good, partition.as_deref());
     let mut answer = json!({"kind": "bigquery#tableDataInsertAllResponse"});
     if !errors.is_empty() {
         answer["insertErrors"] = Value::Array(errors);

@@ -1,5 +1,6 @@
 //! MERGE and UPDATE.
 
+use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::storage::v1::write_stream::Type;
 use longshore_fakes::bigquery::FakeBigQuery;
 use serde_json::{Value, json};
 
@@ -192,4 +193,37 @@ async fn an_update_sets_columns_of_the_rows_that_it_names() {
     assert_eq!(fake.rows("d", "t"), [json!({"k": 1, "a": "x!", "n": "1", "tags": ["q"]}), json!({"k": 2, "a": "x", "tags": []})]);
     assert_eq!(query(&fake, "UPDATE d.t SET a = 'x'").await.0, 400);
     assert_eq!(query(&fake, "UPDATE d.t SET none = 'x' WHERE TRUE").await.0, 400);
+}
+
+#[tokio::test]
+async fn rows_in_the_streaming_buffer_are_not_changed_until_it_is_emptied() {
+    let fake = keyed(&[json!({"k": 1, "a": "loaded"})], &[json!({"k": 2, "a": "new"})]).await;
+    let row = json!({"rows": [{"json": {"k": 2, "a": "streamed"}}]});
+    post(&fake, "projects/p/datasets/d/tables/t/insertAll", row).await;
+    assert_eq!(fake.table("d", "t").unwrap()["streamingBuffer"]["estimatedRows"], "1");
+    let merge = "MERGE d.t USING d.s ON t.k = s.k WHEN MATCHED THEN UPDATE SET a = s.a";
+    for text in ["DELETE FROM d.t WHERE k = 2", "UPDATE d.t SET a = 'x' WHERE TRUE", merge, "TRUNCATE TABLE d.t"] {
+        let refused = query(&fake, text).await;
+        let message = refused.1["error"]["message"].as_str().unwrap_or_default();
+        let words = "statement over table p.d.t would affect rows in the streaming buffer, which is not supported";
+        assert!(reason(&refused) == "invalidQuery" && message.ends_with(words), "{text}: {}", refused.1);
+    }
+    // Other rows of the table can be changed.
+    assert_eq!(changed(&fake, "UPDATE d.t SET a = 'x' WHERE k = 1").await, "1");
+    assert_eq!(changed(&fake, "INSERT INTO d.t (k) VALUES (3)").await, "1");
+    fake.empty_streaming_buffers();
+    assert!(fake.table("d", "t").unwrap().get("streamingBuffer").is_none());
+    assert_eq!(changed(&fake, merge).await, "1");
+    assert_eq!(changed(&fake, "TRUNCATE TABLE d.t").await, "3");
+}
+
+#[tokio::test]
+async fn rows_of_write_streams_can_be_changed_at_once() {
+    let fake = fake().await;
+    table(&fake, json!([{"name": "n", "type": "INT64"}]));
+    let stream = create_stream(&fake, Type::Committed).await;
+    append(&fake, vec![request(&stream, Some(0), numbers(0, 2))]).await;
+    append(&fake, vec![request(&format!("{TABLE}/streams/_default"), None, numbers(2, 4))]).await;
+    assert_eq!(changed(&fake, "DELETE FROM d.t WHERE n IN (1, 2)").await, "2");
+    assert_eq!(seen(&fake), [0, 3]);
 }

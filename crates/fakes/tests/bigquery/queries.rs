@@ -23,6 +23,7 @@ async fn filled() -> FakeBigQuery {
         {"json": {"id": 2, "Name": "b"}},
     ]});
     post(&fake, "projects/p/datasets/d/tables/t/insertAll", rows).await;
+    fake.empty_streaming_buffers();
     fake
 }
 
