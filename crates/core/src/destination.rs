@@ -84,6 +84,8 @@ pub struct Publication<'a> {
     pub n: CommitNumber,
     /// The commit's random token.
     pub token: &'a str,
+    /// How often the commit was amended: with another number it is another publication.
+    pub amendment: i64,
     /// The table.
     pub table: &'a str,
     /// Everything staged for the table, in order.

@@ -81,7 +81,8 @@ impl TableOptions {
     pub fn describe(&self, schema: &TableSchema) -> TableSchema {
         let described = |field: &Field| {
             let mut field = field.clone();
-            let Some(options) = self.columns.get(&field.name) else { return field };
+            let of_it = |(name, _): &(&String, &ColumnOptions)| name.eq_ignore_ascii_case(&field.name);
+            let Some((_, options)) = self.columns.iter().find(of_it) else { return field };
             field.description = options.description.clone().or(field.description);
             if let Some(tag) = &options.policy_tag {
                 field.options.insert("policyTags".into(), serde_json::json!({"names": [tag]}));
@@ -89,5 +90,35 @@ impl TableOptions {
             field
         };
         TableSchema::new(schema.fields.iter().map(described).collect())
+    }
+
+    /// The first column that is named here, but for the partition's, and that the table does not have; with what it is named for.
+    pub fn unknown_column(&self, schema: &TableSchema) -> Option<(&'static str, &str)> {
+        let key = self.key.iter().map(|name| ("key", name));
+        let clusters = self.cluster_by.iter().map(|name| ("cluster_by", name));
+        let columns = self.columns.keys().map(|name| ("columns", name));
+        let mut named = key.chain(clusters).chain(columns);
+        named.find(|(_, name)| schema.field(name).is_none()).map(|(what, name)| (what, name.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::Type;
+
+    #[test]
+    fn columns_are_described_and_known_without_regard_to_case() {
+        let schema = TableSchema::new(vec![Field::new("id", Type::Int64), Field::new("ssn", Type::String)]);
+        let tagged = ColumnOptions { description: Some("who".into()), policy_tag: Some("tags/1".into()) };
+        let mut options = TableOptions { columns: [("SSN".to_owned(), tagged)].into(), ..TableOptions::by_day("at") };
+        let described = options.describe(&schema);
+        assert_eq!(described.fields[0], schema.fields[0]);
+        assert_eq!(described.fields[1].description.as_deref(), Some("who"));
+        assert_eq!(described.fields[1].options["policyTags"], serde_json::json!({"names": ["tags/1"]}));
+        options.key = vec!["ID".into()];
+        assert_eq!(options.unknown_column(&schema), None);
+        options.cluster_by = vec!["id".into(), "who".into()];
+        assert_eq!(options.unknown_column(&schema), Some(("cluster_by", "who")));
     }
 }

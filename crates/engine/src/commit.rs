@@ -213,6 +213,7 @@ impl Session {
                     application: &self.application,
                     n: entry.n,
                     token: &entry.draft.token,
+                    amendment: entry.amendment,
                     table: &table,
                     committables: &committables,
                     note: note.clone(),

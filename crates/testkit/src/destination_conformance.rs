@@ -237,6 +237,7 @@ impl Bench {
             application,
             n,
             token: &token,
+            amendment: 0,
             table: TABLE,
             committables: &committables,
             note: json!({"n": n}),

@@ -1,5 +1,6 @@
 //! The bucket where rows of load jobs wait, and whether BigQuery may load from it.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use google_cloud_storage::streaming_source::StreamingSource;
 use longshore_core::Result;
 use longshore_core::commit::AttemptId;
 use longshore_core::error::{Error, Retry};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinHandle;
 
@@ -80,7 +82,7 @@ impl Bucket {
             .with_resumable_upload_buffer_size(BUFFER_BYTES)
             // The name is new: writing it again writes the same.
             .with_idempotency(true);
-        let task = tokio::spawn(async move { write.send_buffered().await.map(drop).map_err(|e| failed(&e)) });
+        let task = tokio::spawn(async move { write.send_buffered().await.map(drop).map_err(|e| failed("objects.insert", &e)) });
         Ok(Upload { uri: format!("gs://{}/{name}", self.name), sender, task: Some(task), seen: Seen::default() })
     }
 
@@ -135,6 +137,28 @@ impl Bucket {
                 return Ok(bytes);
             }
         }
+    }
+
+    /// Copies a file by the name that BigQuery knows it by into a local one.
+    ///
+    /// Errors: `bigquery_staged_gone` if it is not there, `bigquery_io`.
+    pub(crate) async fn download(&self, uri: &str, to: &Path) -> Result<()> {
+        let rest = uri.strip_prefix("gs://").and_then(|rest| rest.split_once('/'));
+        let (bucket, name) = rest.ok_or_else(|| bug(format!("{uri} is no file of a bucket")))?;
+        let failed_at = |e: std::io::Error| destination(codes::IO, format!("{} could not be written", to.display())).caused_by(e);
+        let mut file = tokio::fs::File::create(to).await.map_err(failed_at)?;
+        let read = self.storage().await?.read_object(format!("projects/_/buckets/{bucket}"), name);
+        let mut object = match read.send().await {
+            Ok(object) => object,
+            Err(e) if e.http_status_code() == Some(404) => {
+                return Err(destination(codes::GONE, format!("{uri} is gone")).with_retry(Retry::AfterFix));
+            }
+            Err(e) => return Err(failed("objects.get", &e)),
+        };
+        while let Some(bytes) = object.next().await {
+            file.write_all(&bytes.map_err(|e| failed("objects.get", &e))?).await.map_err(failed_at)?;
+        }
+        file.flush().await.map_err(failed_at)
     }
 
     /// Removes a file by the name that BigQuery knows it by; one that is not there is fine.
@@ -254,13 +278,13 @@ fn can_load(bucket: &str, dataset: &str) -> bool {
 }
 
 /// What an error of the client of Cloud Storage means.
-fn failed(error: &google_cloud_storage::Error) -> Error {
+fn failed(doing: &str, error: &google_cloud_storage::Error) -> Error {
     match error.http_status_code() {
         Some(status) => {
             let message = error.status().map_or_else(|| error.to_string(), |status| status.message.clone());
-            Refusal { doing: "objects.insert".into(), status, reason: String::new(), message, retry_after: None }.into()
+            Refusal { doing: doing.to_owned(), status, reason: String::new(), message, retry_after: None }.into()
         }
-        None => crate::error::lost("objects.insert", error.to_string()),
+        None => crate::error::lost(doing, error.to_string()),
     }
 }
 

@@ -13,7 +13,7 @@ use longshore_core::Result;
 use longshore_core::error::Error;
 use longshore_core::schema::{Field, Mode, TableSchema, Type};
 use longshore_core::schema_arrow::{NUMERIC_PRECISION, NUMERIC_SCALE, field_to_arrow};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::{bug, codes, destination};
 
@@ -28,6 +28,34 @@ pub(crate) fn batch(schema: &TableSchema, rows: &[Value]) -> Result<RecordBatch>
     let columns = columns.collect::<Result<Vec<_>>>()?;
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.len()));
     RecordBatch::try_new_with_options(schema.to_arrow(), columns, &options).map_err(unfit)
+}
+
+/// Rows such as `{"id": 1}`, as files of JSON lines hold them.
+///
+/// Errors: `bigquery_answer_unreadable`.
+pub(crate) fn from_objects(schema: &TableSchema, objects: &[Value]) -> Result<RecordBatch> {
+    let rows: Vec<Value> = objects.iter().map(|object| cells_of(&schema.fields, object)).collect();
+    batch(schema, &rows)
+}
+
+fn cells_of(fields: &[Field], object: &Value) -> Value {
+    let cells: Vec<Value> = fields.iter().map(|field| json!({"v": cell_of(field, &object[&field.name])})).collect();
+    json!({"f": cells})
+}
+
+fn cell_of(field: &Field, value: &Value) -> Value {
+    if field.mode == Mode::Repeated {
+        let element = Field { mode: Mode::Nullable, ..field.clone() };
+        let elements = value.as_array().into_iter().flatten();
+        return elements.map(|value| json!({"v": cell_of(&element, value)})).collect();
+    }
+    match (&field.type_, value) {
+        (_, Value::Null) => Value::Null,
+        (Type::Struct(fields), object) => cells_of(fields, object),
+        // What a JSON column holds is told as text.
+        (Type::Json, value) => value.to_string().into(),
+        (_, value) => value.clone(),
+    }
 }
 
 fn unfit(error: arrow::error::ArrowError) -> Error {
@@ -116,10 +144,13 @@ fn day(text: &str) -> Option<i32> {
     i32::try_from(date.signed_duration_since(chrono::NaiveDate::default()).num_days()).ok()
 }
 
-/// Microseconds since 1970, or seconds with a fraction where a server does not know the option for them.
+/// Microseconds since 1970, or seconds with a fraction where a server does not know the option for them, or, in files, a day and time.
 fn micros(text: &str) -> Option<i64> {
     if let Ok(micros) = text.parse() {
         return Some(micros);
+    }
+    if let Ok(time) = chrono::DateTime::parse_from_rfc3339(text) {
+        return Some(time.timestamp_micros());
     }
     let seconds: f64 = text.parse().ok()?;
     Some((seconds * 1e6).round() as i64)
@@ -149,8 +180,7 @@ fn six_digits(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use longshore_core::show::value_to_json;
-    use serde_json::json;
+    use longshore_core::show::{JsonWriter, value_to_json};
 
     #[test]
     fn every_type_of_an_answer_is_read() {
@@ -179,5 +209,29 @@ mod tests {
             "aGk=", "01:02:03", {"k": 1}, {"a": [1, 2]}]);
         assert_eq!(Value::from(shown(0)), expected);
         assert!(shown(1).iter().all(Value::is_null));
+    }
+
+    #[test]
+    fn rows_that_were_written_as_json_lines_are_read_back_as_they_were() {
+        let schema = TableSchema::from_json(&json!([
+            {"name": "i", "type": "INT64"}, {"name": "j", "type": "JSON"}, {"name": "y", "type": "BYTES"},
+            {"name": "ts", "type": "TIMESTAMP"}, {"name": "dt", "type": "DATETIME"}, {"name": "v", "type": "INTERVAL"},
+            {"name": "f", "type": "FLOAT64"}, {"name": "n", "type": "NUMERIC"}, {"name": "s", "type": "STRUCT", "mode": "REPEATED",
+                "fields": [{"name": "a", "type": "STRING", "mode": "REPEATED"}, {"name": "j", "type": "JSON"}]},
+        ]))
+        .expect("valid");
+        let objects = [
+            json!({"i": "9007199254740993", "j": {"k": [1, null]}, "y": "aGk=", "ts": "2024-01-02T03:04:05.5Z",
+                "dt": "2024-01-02T03:04:05", "v": "1-2 3 4:5:6", "f": "-Infinity", "n": "-1.5", "s": [{"a": ["x"], "j": "t"}, {}]}),
+            json!({}),
+        ];
+        let written = from_objects(&schema, &objects).expect("reads");
+        let mut lines = JsonWriter::new(Vec::new(), schema.to_arrow());
+        lines.write(&written).expect("writes");
+        let lines = lines.finish().expect("writes");
+        let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let objects: Vec<Value> = lines.map(|line| serde_json::from_slice(line).expect("JSON")).collect();
+        assert_eq!(from_objects(&schema, &objects).expect("reads"), written);
+        assert_eq!(objects[0]["j"], json!({"k": [1, null]}));
     }
 }

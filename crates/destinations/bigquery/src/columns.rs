@@ -39,7 +39,7 @@ fn field_to_rest(field: &Field) -> Result<Value> {
 }
 
 /// The names that every server knows; the newer ones are aliases of them.
-fn legacy_name(type_: &Type) -> &'static str {
+pub(crate) fn legacy_name(type_: &Type) -> &'static str {
     match type_ {
         Type::Int64 => "INTEGER",
         Type::Float64 => "FLOAT",

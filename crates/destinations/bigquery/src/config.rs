@@ -13,6 +13,9 @@ pub struct BigQueryConfig {
     /// How rows are written. `auto` takes the method that suits the source and what else is set.
     #[serde(default)]
     pub method: Method,
+    /// How changes by key reach a table.
+    #[serde(default)]
+    pub changes: Changes,
     /// The file of a key or of a workload identity configuration. Without it the application default credentials count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<PathBuf>,
@@ -53,6 +56,22 @@ pub enum Method {
     /// Storage Write, buffered streams: rows become visible by moving a mark in their stream. For endless sources with
     /// short commits, because a stream serves many of them.
     StorageWrite,
+    /// Storage Write, the default stream: rows show as soon as they are sent. At least once: rows that were sent right before a crash are
+    /// sent again. Until their commit is journalled they wait in files of ours.
+    StorageWriteDefault,
+    /// `tabledata.insertAll`, the old way, for small amounts. At least once, though BigQuery drops most repeats of the same minute.
+    InsertAll,
+}
+
+/// How changes by key (upserts and deletes) reach a table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Changes {
+    /// As change rows that BigQuery applies by the table's primary key.
+    #[default]
+    Cdc,
+    /// In a table of ours, by one `MERGE` for each commit. The table gets a column `_longshore_order`.
+    Merge,
 }
 
 /// A format of files for load jobs.

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use longshore_core::Result;
 use longshore_core::batch::Payload;
-use longshore_core::commit::{Application, AttemptId, Published, WriteDisposition};
+use longshore_core::commit::{Application, AttemptId, Committable, Published, Refused, WriteDisposition};
 use longshore_core::destination::{
     Batches, Destination, Mode, PastCommit, Plan, Publication, SchemaChange, Staged as Staging, TableMark,
 };
@@ -15,26 +15,23 @@ use longshore_core::retry::{Patience, Policy};
 use longshore_core::schema::TableSchema;
 
 use crate::bucket::Bucket;
-use crate::config::{BigQueryConfig, FileFormat, Method};
+use crate::config::{BigQueryConfig, Method};
 use crate::credentials::Identity;
 use crate::error::{bug, codes, destination};
 use crate::marks::{self, Mark, Newest, State};
 use crate::publish::{Outcome, Publish};
 use crate::rest::Rest;
-use crate::stage::{self, Idle, Stage, Staged};
-use crate::tables::Tables;
+use crate::spool::Spool;
+use crate::stage::{self, Idle, Shared, Stage, Staged};
+use crate::tables::{Remote, Tables};
 use crate::write::StorageWrite;
-use crate::{payload, prepare};
+use crate::{payload, prepare, restage};
 
 /// Writes the tables of one dataset. Safe to share between tasks; several of them, in several processes, may write the same tables
 /// at once.
 pub struct BigQueryDestination {
-    tables: Tables,
-    write: StorageWrite,
-    method: Method,
-    bucket: Option<(Bucket, FileFormat)>,
+    shared: Shared,
     state: PathBuf,
-    idle: Arc<Idle>,
     /// The newest mark of each application and table that this worker has seen or written: asking costs a query.
     known: Mutex<HashMap<Place, Option<Newest>>>,
 }
@@ -54,15 +51,17 @@ impl BigQueryDestination {
             return Err(crate::error::config(codes::STAGING, "`method: load_job` needs a bucket")
                 .hint("name a folder of one at the dataset's own place: `staging: gs://BUCKET/FOLDER`"));
         }
-        Ok(Self {
+        let shared = Shared {
             tables: Tables::new(rest, &config.project, &config.dataset),
             write: StorageWrite::new(&config.grpc(), identity)?,
+            idle: Idle::default(),
             method: config.method(),
+            changes: config.changes,
+            spool: Spool::new(state, bucket.clone()),
             bucket: bucket.map(|bucket| (bucket, config.format)),
-            state: state.to_owned(),
-            idle: Arc::default(),
-            known: Mutex::default(),
-        })
+            patience: Mutex::default(),
+        };
+        Ok(Self { shared, state: state.to_owned(), known: Mutex::default() })
     }
 
     /// The newest mark of an application in a table, asked for once.
@@ -71,11 +70,20 @@ impl BigQueryDestination {
         if let Some(known) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(*known);
         }
-        let found = marks::newest(&self.tables, &[(table.to_owned(), born.to_owned())].into()).await?;
-        let newest =
-            found.get(table).and_then(|marks| marks.iter().find(|(other, _)| other == application)).map(|(_, mark)| *mark);
+        let newest = self.ask_newest(application, table, born).await?;
         self.remember(key, newest);
         Ok(newest)
+    }
+
+    async fn ask_newest(&self, application: &Application, table: &str, born: &str) -> Result<Option<Newest>> {
+        let found = marks::newest(&self.shared.tables, &[(table.to_owned(), born.to_owned())].into()).await?;
+        Ok(found.get(table).and_then(|marks| marks.iter().find(|(other, _)| other == application)).map(|(_, mark)| *mark))
+    }
+
+    /// The table as it is now, `bigquery_missing` if there is none.
+    async fn table(&self, table: &str) -> Result<Remote> {
+        let remote = Policy::default().run(&self.shared.patience(), || self.shared.tables.get(table)).await?;
+        remote.ok_or_else(|| destination(codes::MISSING, format!("table {table} is gone")))
     }
 
     fn remember(&self, key: Place, mark: Option<Newest>) {
@@ -87,14 +95,18 @@ impl BigQueryDestination {
 
 #[async_trait]
 impl Destination for BigQueryDestination {
+    fn attend(&self, patience: &Patience) {
+        *self.shared.patience.lock().unwrap_or_else(PoisonError::into_inner) = patience.clone();
+    }
+
     async fn open(&self, application: &Application, tables: &[String]) -> Result<BTreeMap<String, TableMark>> {
         let mut born = BTreeMap::new();
         for table in tables {
-            if let Some(remote) = self.tables.get(table).await? {
+            if let Some(remote) = self.shared.tables.get(table).await? {
                 born.insert(table.clone(), remote.born());
             }
         }
-        let found = marks::newest(&self.tables, &born).await?;
+        let found = marks::newest(&self.shared.tables, &born).await?;
         let mut answer = BTreeMap::new();
         for table in tables {
             let marks = found.get(table).map_or(&[][..], Vec::as_slice);
@@ -112,7 +124,7 @@ impl Destination for BigQueryDestination {
     }
 
     async fn prepare(&self, change: &SchemaChange, mode: Mode) -> Result<Plan> {
-        prepare::prepare(&self.tables, change, mode).await
+        prepare::prepare(&self.shared.tables, change, mode).await
     }
 
     async fn stage(
@@ -124,38 +136,25 @@ impl Destination for BigQueryDestination {
         batches: Batches,
     ) -> Result<Staging> {
         // Nothing has been taken from the stream of rows yet: this can still be tried again.
-        let remote = Policy::default().run(&Patience::default(), || self.tables.get(table)).await?;
-        let remote = remote.ok_or_else(|| destination(codes::MISSING, format!("table {table} is gone")))?;
-        let stage = Stage {
-            tables: &self.tables,
-            write: &self.write,
-            idle: &self.idle,
-            method: self.method,
-            bucket: self.bucket.as_ref().map(|(bucket, format)| (bucket, *format)),
-            table,
-            remote: &remote,
-            schema,
-            attempt,
-            disposition,
-        };
-        stage.run(batches).await
+        let remote = self.table(table).await?;
+        let (shared, method) = (&self.shared, self.shared.method);
+        Stage { shared, method, table, remote: &remote, schema, attempt, disposition }.run(batches).await
     }
 
     async fn publish(&self, publication: Publication<'_>) -> Result<Published> {
         let table = publication.table;
-        let Some(remote) = self.tables.get(table).await? else {
+        let Some(remote) = self.shared.tables.get(table).await? else {
             return Ok(Published::Parked(format!("table {table} is gone")));
         };
         let born = remote.born();
         let staged = publication.committables.iter().map(Staged::read).collect::<Result<_>>()?;
         let publish = Publish {
-            tables: &self.tables,
-            write: &self.write,
-            idle: &self.idle,
-            bucket: self.bucket.as_ref().map(|(bucket, _)| bucket),
+            shared: &self.shared,
             table,
             remote: &remote,
             token: publication.token,
+            amendment: publication.amendment,
+            rows: publication.committables.iter().map(|committable| committable.rows).collect(),
             disposition: publication.committables.first().map(|committable| committable.disposition).unwrap_or_default(),
             staged,
         };
@@ -174,28 +173,45 @@ impl Destination for BigQueryDestination {
             born: &born,
             n: publication.n,
             token: publication.token,
+            amendment: publication.amendment,
             note: &publication.note,
         };
         let key = || (publication.application.mark(), table.to_owned(), born.clone());
-        marks::write(&self.tables, &self.write, &mark, State::Intent).await?;
+        marks::write(&self.shared.tables, &self.shared.write, &mark, State::Intent).await?;
         self.remember(key(), Some((publication.n, State::Intent)));
         longshore_core::failpoint::hit("publish.before_log_entry");
-        let outcome = publish.run().await?;
-        if let Outcome::Parked(reason) = outcome {
-            return Ok(Published::Parked(reason));
-        }
+        let before = match publish.run().await? {
+            Outcome::Parked(reason) => return Ok(Published::Parked(reason)),
+            Outcome::Refused(refused) => return Ok(Published::Refused(refused)),
+            // Perhaps another worker has sent what was in them, and removed them.
+            Outcome::Gone(reason) => {
+                let done = self.ask_newest(publication.application, table, &born).await? >= Some((publication.n, State::Done));
+                return Ok(if done { Published::Already(Some(publish.name())) } else { Published::Parked(reason) });
+            }
+            Outcome::Before => true,
+            Outcome::Now => false,
+        };
         longshore_core::failpoint::hit("publish.log_entry_unsynced");
-        marks::write(&self.tables, &self.write, &mark, State::Done).await?;
+        marks::write(&self.shared.tables, &self.shared.write, &mark, State::Done).await?;
         self.remember(key(), Some((publication.n, State::Done)));
         publish.tidy().await;
-        Ok(match outcome {
-            Outcome::Before => Published::Already(Some(publish.name())),
-            _ => Published::Done(publish.name()),
-        })
+        Ok(if before { Published::Already(Some(publish.name())) } else { Published::Done(publish.name()) })
+    }
+
+    async fn restage(
+        &self,
+        attempt: &AttemptId,
+        table: &str,
+        schema: &TableSchema,
+        committables: &[Committable],
+        refused: &Refused,
+    ) -> Result<Staging> {
+        let remote = self.table(table).await?;
+        restage::restage(&self.shared, attempt, table, &remote, schema, committables, refused).await
     }
 
     async fn sweep(&self, attempts: &[AttemptId]) -> Result<u64> {
-        let mut removed = stage::sweep(&self.tables, self.bucket.as_ref().map(|(bucket, _)| bucket), attempts).await?;
+        let mut removed = stage::sweep(&self.shared, attempts).await?;
         for attempt in attempts {
             let (state, attempt) = (self.state.clone(), attempt.clone());
             removed += blocking(move || payload::sweep(&state, &attempt)).await?;
@@ -209,8 +225,8 @@ impl Destination for BigQueryDestination {
     }
 
     async fn history(&self, application: &Application, table: &str) -> Result<Vec<PastCommit>> {
-        match self.tables.get(table).await? {
-            Some(remote) => marks::history(&self.tables, application, table, &remote.born()).await,
+        match self.shared.tables.get(table).await? {
+            Some(remote) => marks::history(&self.shared.tables, application, table, &remote.born()).await,
             None => Ok(Vec::new()),
         }
     }

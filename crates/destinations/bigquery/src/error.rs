@@ -19,7 +19,7 @@ pub mod codes {
         NO_COLUMNS = "table_without_columns": "A table needs at least one column, and the records have shown none.";
         NAME = "bigquery_name": "The name cannot be used for a table or column of BigQuery: a table takes up to 1,024 letters, digits, marks, connectors and dashes, and names that begin with `_longshore` are Longshore's own.";
         UNSUPPORTED = "bigquery_table_unsupported": "The table is not one that rows can be appended to (a view, an external table, a snapshot), or its columns cannot be written by this method. The message names it.";
-        PARTITION = "bigquery_partition": "The column cannot partition the table: it is missing, repeated, or neither DATE, TIMESTAMP nor DATETIME.";
+        PARTITION = "bigquery_partition": "The column cannot partition the table: it is missing or repeated, or its type cannot be parted that way: a TIMESTAMP or DATETIME by hour, day, month or year, a DATE by day, month or year, an INT64 by ranges.";
         QUERY = "bigquery_query": "BigQuery cannot run the query. Its own words say where and why. Queries on a dataset of BigQuery are written in its own dialect.";
         STAGING = "bigquery_staging": "The bucket for load jobs is missing or cannot be used. Name a folder of one at the dataset's own place with `staging: gs://BUCKET/FOLDER`, or choose a method that needs none.";
         LOCATION = "bigquery_location": "The bucket for load jobs does not lie where the dataset does, and BigQuery loads from there only. Nothing was staged.";
@@ -29,7 +29,9 @@ pub mod codes {
         ROWS_REFUSED = "bigquery_rows_refused": "BigQuery does not take some of the rows. The message has its words for the first of them.";
         VALUE = "bigquery_value": "A value cannot be given to BigQuery as the type that its column has there.";
         PAYLOAD = "bigquery_committable_unreadable": "The journal holds a record of staged rows that this version of Longshore cannot read. Use the version that wrote it, or a newer one.";
+        GONE = "bigquery_staged_gone": "The files in which rows waited to be sent are gone: somebody removed them, or another worker has just sent them. Which of the two the next run finds out by the marks in the dataset.";
         IO = "bigquery_io": "A file beside the store could not be written or read.";
+        OPTION = "bigquery_option": "A table cannot be made as the pipeline file wants it: a column that it names is missing or of a type that BigQuery does not take there, a label has characters that BigQuery does not take, or the table that is there has another key. Nothing was made or changed.";
     }
 }
 

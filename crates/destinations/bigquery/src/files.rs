@@ -5,6 +5,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use longshore_core::Result;
 use longshore_core::commit::AttemptId;
+use longshore_core::destination::Refusal;
 use longshore_core::error::Error;
 use longshore_core::schema::{Field, TableSchema, Type};
 use longshore_core::show::JsonWriter;
@@ -73,14 +74,20 @@ impl<'a> Files<'a> {
         Self { bucket, attempt, table, schema, format, open: None, done: Vec::new(), bytes, digest }
     }
 
-    pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+    /// Returns the rows that have a value which the format cannot hold, by their numbers in the batch.
+    pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<Vec<Refusal>> {
+        let mut refused = Vec::new();
         let mut open = match self.open.take() {
             Some(open) => open,
             None => self.begin().await?,
         };
         let size = match &mut open {
             Open::Parquet { writer, native, seen, .. } => {
-                writer.write(&native.batch(batch)?).await.map_err(encoding)?;
+                let (runs, unfit) = native.batch(batch)?;
+                for (_, run) in runs {
+                    writer.write(&run).await.map_err(encoding)?;
+                }
+                refused = unfit;
                 if writer.in_progress_size() > ROW_GROUP_BYTES {
                     writer.flush().await.map_err(encoding)?;
                 }
@@ -93,7 +100,10 @@ impl<'a> Files<'a> {
             }
         };
         self.open = Some(open);
-        if size > FILE_BYTES { self.end().await } else { Ok(()) }
+        if size > FILE_BYTES {
+            self.end().await?;
+        }
+        Ok(refused)
     }
 
     /// Ends the last file; returns all of them. With `at_least_one`, a file without rows if there is no other.

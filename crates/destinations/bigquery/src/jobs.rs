@@ -120,7 +120,10 @@ pub(crate) async fn once(tables: &Tables, doing: &str, id: &str, configuration: 
             _ => false,
         };
         if !passes {
-            return Err(refusal.into());
+            // Only a load that was understood and began can say this.
+            let rows = refusal.reason == "invalid" && configuration.get("load").is_some();
+            let error = longshore_core::Error::from(refusal);
+            return Err(if rows { destination(codes::ROWS_REFUSED, error.message().to_owned()) } else { error });
         }
         tracing::info!(job = id, reason = refusal.reason, "a job failed for a passing reason: the next one takes its place");
     }

@@ -48,6 +48,7 @@ pub(crate) struct Mark<'a> {
     pub(crate) born: &'a str,
     pub(crate) n: CommitNumber,
     pub(crate) token: &'a str,
+    pub(crate) amendment: i64,
     pub(crate) note: &'a Value,
 }
 
@@ -65,6 +66,7 @@ fn schema() -> TableSchema {
         column("table_born", Type::String, "When that table was made: what tells it from another of the same name"),
         column("n", Type::Int64, "The number of the commit"),
         column("token", Type::String, "The token of the commit"),
+        column("amendment", Type::Int64, "How often the commit was amended"),
         column("state", Type::String, "intent: about to be published; done: visible"),
         column("note", Type::String, "What the commit covers, as JSON; in the row of the intent"),
     ])
@@ -95,6 +97,7 @@ pub(crate) async fn write(tables: &Tables, write: &StorageWrite, mark: &Mark<'_>
         text(mark.born),
         Arc::new(Int64Array::from(vec![mark.n])),
         text(mark.token),
+        Arc::new(Int64Array::from(vec![mark.amendment])),
         text(state.name()),
         text(&note),
     ];

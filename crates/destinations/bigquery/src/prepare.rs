@@ -1,34 +1,170 @@
-//! `prepare`: a table comes to be, or gets columns. Everything else of it stays as it is.
+//! `prepare`: a table comes to be, or gets columns and wider types. Everything else of one that is there stays as it is, but for the key
+//! and the staleness that changes need, where it has none.
+
+mod ask;
+mod options;
+mod visible;
+mod widen;
 
 use longshore_core::Result;
 use longshore_core::commit::{Contract, WriteDisposition};
 use longshore_core::destination::{Mode, Plan, SchemaChange};
 use longshore_core::error::Retry;
-use longshore_core::schema::{Mode as FieldMode, Type};
-use longshore_core::table_options::Partition;
-use serde_json::{Value, json};
+use longshore_core::retry::Patience;
+use longshore_core::schema::TableSchema;
+use serde_json::{Map, Value, json};
 
+use self::ask::any_row;
+use self::options::Options;
+use self::widen::Widening;
 use crate::columns;
 use crate::error::{Failure, codes, config, destination};
 use crate::jobs;
 use crate::tables::{OURS, Remote, Tables};
+use crate::write::StorageWrite;
 
 /// How often somebody else may change a table between our look at it and our change.
 const RACES: u32 = 10;
 
 /// Makes the table ready, or says what that would take.
 pub(crate) async fn prepare(tables: &Tables, change: &SchemaChange, mode: Mode) -> Result<Plan> {
-    check_name(&change.table)?;
-    for _ in 0..RACES {
-        let plan = match tables.get(&change.table).await? {
-            None => Some(create(tables, change, mode).await?),
-            Some(remote) => evolve(tables, change, &remote, mode).await?,
-        };
-        if let Some(plan) = plan {
-            return Ok(plan);
+    Prepare { tables, write: None, patience: &Patience::default() }.run(change, mode).await
+}
+
+/// What `prepare` works with.
+pub(crate) struct Prepare<'a> {
+    pub(crate) tables: &'a Tables,
+    /// Where rows will be appended; none if they come by load jobs, which know a table's columns at once.
+    pub(crate) write: Option<&'a StorageWrite>,
+    pub(crate) patience: &'a Patience,
+}
+
+/// What a table that is there lacks.
+struct Proposal {
+    /// What it will be like, and all of it in words.
+    plan: Plan,
+    widenings: Vec<Widening>,
+    /// Of its resource, once its columns are wide enough.
+    patch: Map<String, Value>,
+}
+
+impl Prepare<'_> {
+    /// Makes the table ready, or says what that would take.
+    pub(crate) async fn run(&self, change: &SchemaChange, mode: Mode) -> Result<Plan> {
+        check_name(&change.table)?;
+        let change = SchemaChange { wanted: change.options.describe(&change.wanted), ..change.clone() };
+        let table = &change.table;
+        // What was widened here, and what BigQuery does not widen.
+        let (mut widened, mut refused) = (Vec::new(), Vec::new());
+        let mut changed = false;
+        for _ in 0..RACES {
+            let Some(remote) = self.tables.get(table).await? else { return self.create(&change, mode).await };
+            let mut proposal = self.propose(&change, &remote, &refused).await?;
+            if mode == Mode::Apply && !proposal.widenings.is_empty() {
+                changed = true;
+                if let Some(words) = self.widen(table, &proposal.widenings, &mut widened).await? {
+                    tracing::warn!(table, words, "BigQuery does not widen a column");
+                    refused = proposal.widenings;
+                }
+                continue;
+            }
+            if mode == Mode::Apply && !proposal.patch.is_empty() {
+                changed = true;
+                match self.tables.patch(table, &Value::Object(proposal.patch), remote.etag()).await {
+                    Ok(_) => {}
+                    Err(Failure::Refused(refusal)) if refusal.status == 412 => continue,
+                    Err(failure) => return Err(failure.into()),
+                }
+            }
+            if let Some(write) = self.write.filter(|_| changed) {
+                visible::wait(self.tables, write, self.patience, table, &proposal.plan.schema).await?;
+            }
+            proposal.plan.changes.splice(0..0, widened);
+            return Ok(proposal.plan);
         }
+        Err(destination(codes::CHANGED, format!("table {table} keeps changing under our hands")).with_retry(Retry::Backoff))
     }
-    Err(destination(codes::CHANGED, format!("table {} keeps changing under our hands", change.table)).with_retry(Retry::Backoff))
+
+    async fn create(&self, change: &SchemaChange, mode: Mode) -> Result<Plan> {
+        let (table, wanted) = (&change.table, &change.wanted);
+        if wanted.fields.is_empty() {
+            return Ok(Plan::default());
+        }
+        let count = wanted.fields.len();
+        let mut changes = vec![format!("create table {table} ({count} {})", if count == 1 { "column" } else { "columns" })];
+        let options = Options { table, schema: wanted, wanted: &change.options };
+        let mut resource = options.of_new(chrono::Utc::now().timestamp_millis(), &mut changes)?;
+        let reference = json!({"projectId": self.tables.project, "datasetId": self.tables.dataset, "tableId": table});
+        let fields = columns::to_rest(&wanted.fields)?;
+        let schema = columns::from_rest(table, &fields)?;
+        resource.insert("tableReference".into(), reference);
+        resource.insert("schema".into(), json!({"fields": fields}));
+        if mode == Mode::Apply {
+            // Somebody else may have made it meanwhile, with other columns: theirs count.
+            let made = self.tables.insert(table, &Value::Object(resource)).await?;
+            return Ok(Plan { schema: made.schema(table)?, existed: false, changes });
+        }
+        Ok(Plan { schema, existed: false, changes })
+    }
+
+    /// What a table that is there lacks. `refused` was tried in vain.
+    async fn propose(&self, change: &SchemaChange, remote: &Remote, refused: &[Widening]) -> Result<Proposal> {
+        let table = &change.table;
+        self.check(change, remote).await?;
+        let mut fields = remote.fields();
+        let (mut changes, mut widenings, mut patch) = (Vec::new(), Vec::new(), Map::new());
+        if change.contract == Contract::Evolve {
+            widenings = widen::wanted(self.tables, table, remote, &change.wanted.fields).await?;
+            if widenings == refused {
+                widenings.clear();
+            }
+            for widening in &widenings {
+                widening.apply(&mut fields);
+                changes.push(widening.in_words());
+            }
+            let widened = changes.len();
+            columns::add_missing(&mut fields, &change.wanted.fields, "", &mut changes)?;
+            if changes.len() > widened {
+                patch.insert("schema".into(), json!({"fields": fields}));
+            }
+        }
+        let schema: TableSchema = columns::from_rest(table, &fields)?;
+        if !change.wanted.fields.is_empty() {
+            let options = Options { table, schema: &schema, wanted: &change.options };
+            patch.extend(options.of_existing(remote, &mut changes)?);
+        }
+        Ok(Proposal { plan: Plan { schema, existed: true, changes }, widenings, patch })
+    }
+
+    async fn check(&self, change: &SchemaChange, remote: &Remote) -> Result<()> {
+        let table = &change.table;
+        if remote.kind() != "TABLE" {
+            return Err(destination(
+                codes::UNSUPPORTED,
+                format!("{table} is a {}, which rows cannot be written to", remote.kind()),
+            )
+            .with_retry(Retry::AfterFix));
+        }
+        if change.disposition == WriteDisposition::Empty && any_row(self.tables, table, remote, "TRUE").await? {
+            return Err(destination(codes::NOT_EMPTY, format!("table {table} holds rows"))
+                .with_retry(Retry::AfterFix)
+                .hint("use `--write append` to add to them, or `--write truncate` to replace them"));
+        }
+        Ok(())
+    }
+
+    /// Widens columns; says each in words. What comes back is BigQuery's own words if it does not do that: another worker that was
+    /// faster may be why, so that the table is looked at again.
+    async fn widen(&self, table: &str, widenings: &[Widening], done: &mut Vec<String>) -> Result<Option<String>> {
+        for widening in widenings {
+            match jobs::rows(self.tables, "widen a column", &widening.statement(self.tables, table)).await {
+                Ok(_) => done.push(widening.in_words()),
+                Err(Failure::Refused(refusal)) if refusal.status == 400 => return Ok(Some(refusal.message)),
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        Ok(None)
+    }
 }
 
 fn check_name(table: &str) -> Result<()> {
@@ -37,74 +173,4 @@ fn check_name(table: &str) -> Result<()> {
         return Err(config(codes::NAME, format!("a table of BigQuery cannot be named `{}`", table.escape_debug())));
     }
     Ok(())
-}
-
-async fn create(tables: &Tables, change: &SchemaChange, mode: Mode) -> Result<Plan> {
-    let table = &change.table;
-    if change.wanted.fields.is_empty() {
-        return Ok(Plan::default());
-    }
-    let count = change.wanted.fields.len();
-    let mut changes = vec![format!("create table {table} ({count} {})", if count == 1 { "column" } else { "columns" })];
-    let mut resource = json!({
-        "tableReference": {"projectId": tables.project, "datasetId": tables.dataset, "tableId": table},
-        "schema": {"fields": columns::to_rest(&change.wanted.fields)?},
-    });
-    if let Some(Partition { column, .. }) = &change.options.partition {
-        resource["timePartitioning"] = json!({"type": "DAY", "field": partition_column(change, column)?});
-        changes.push(format!("partition {table} by {column}"));
-    }
-    let schema = columns::from_rest(table, resource["schema"]["fields"].as_array().map_or(&[], Vec::as_slice))?;
-    if mode == Mode::Apply {
-        // Somebody else may have made it meanwhile, with other columns: theirs count.
-        let made = tables.insert(table, &resource).await?;
-        return Ok(Plan { schema: made.schema(table)?, existed: false, changes });
-    }
-    Ok(Plan { schema, existed: false, changes })
-}
-
-fn partition_column(change: &SchemaChange, name: &str) -> Result<String> {
-    let refused = |why: String| {
-        let known: Vec<&str> = change.wanted.fields.iter().map(|f| f.name.as_str()).collect();
-        config(codes::PARTITION, format!("table {} cannot be partitioned by {name}: {why}", change.table))
-            .hint(format!("columns: {}", known.join(", ")))
-    };
-    let field = change.wanted.field(name).ok_or_else(|| refused("there is no such column".into()))?;
-    let by_day = matches!(field.type_, Type::Date | Type::Timestamp | Type::DateTime) && field.mode != FieldMode::Repeated;
-    if by_day { Ok(field.name.clone()) } else { Err(refused(format!("it is {field}"))) }
-}
-
-/// `None` if the table was changed by somebody else meanwhile.
-async fn evolve(tables: &Tables, change: &SchemaChange, remote: &Remote, mode: Mode) -> Result<Option<Plan>> {
-    let table = &change.table;
-    if remote.kind() != "TABLE" {
-        return Err(destination(codes::UNSUPPORTED, format!("{table} is a {}, which rows cannot be written to", remote.kind()))
-            .with_retry(Retry::AfterFix));
-    }
-    if change.disposition == WriteDisposition::Empty && has_rows(tables, table).await? {
-        return Err(destination(codes::NOT_EMPTY, format!("table {table} holds rows"))
-            .with_retry(Retry::AfterFix)
-            .hint("use `--write append` to add to them, or `--write truncate` to replace them"));
-    }
-    let mut fields = remote.fields();
-    let mut changes = Vec::new();
-    if change.contract == Contract::Evolve {
-        columns::add_missing(&mut fields, &change.wanted.fields, "", &mut changes)?;
-    }
-    let plan = Plan { schema: columns::from_rest(table, &fields)?, existed: true, changes };
-    if plan.changes.is_empty() || mode == Mode::DryRun {
-        return Ok(Some(plan));
-    }
-    match tables.patch(table, &json!({"schema": {"fields": fields}}), remote.etag()).await {
-        Ok(_) => Ok(Some(plan)),
-        Err(Failure::Refused(refusal)) if refusal.status == 412 => Ok(None),
-        Err(failure) => Err(failure.into()),
-    }
-}
-
-/// Rows that were streamed are not in the table's own count yet: asking is the only way to know.
-async fn has_rows(tables: &Tables, table: &str) -> Result<bool> {
-    let sql = format!("SELECT COUNT(*) AS n FROM (SELECT 1 FROM {} LIMIT 1)", tables.sql_name(table));
-    let rows = jobs::rows(tables, "count", &sql).await?;
-    Ok(rows.first().is_some_and(|row| row.get("n").and_then(Value::as_str).is_some_and(|n| n != "0")))
 }

@@ -1,27 +1,28 @@
 //! What `publish` does with what was staged for one table, by where it is kept. Repeating any of it changes nothing.
 
 use longshore_core::Result;
-use longshore_core::commit::WriteDisposition;
+use longshore_core::commit::{Refused, WriteDisposition};
 use serde_json::json;
 
-use crate::bucket::Bucket;
 use crate::error::{Failure, codes};
 use crate::jobs::{self, Ended};
-use crate::stage::{Idle, Kept, Staged};
-use crate::tables::{Remote, Tables};
-use crate::write::{Committed, StorageWrite};
+use crate::send::{OPERATION, ORDER};
+use crate::stage::{Kept, Shared, Staged};
+use crate::tables::Remote;
+use crate::write::Committed;
 
 /// The rows of one table of one commit.
 pub(crate) struct Publish<'a> {
-    pub(crate) tables: &'a Tables,
-    pub(crate) write: &'a StorageWrite,
-    pub(crate) idle: &'a Idle,
-    pub(crate) bucket: Option<&'a Bucket>,
+    pub(crate) shared: &'a Shared,
     pub(crate) table: &'a str,
     pub(crate) remote: &'a Remote,
     pub(crate) token: &'a str,
+    /// How often the commit was amended.
+    pub(crate) amendment: i64,
     pub(crate) disposition: WriteDisposition,
     pub(crate) staged: Vec<Staged>,
+    /// The rows of each.
+    pub(crate) rows: Vec<u64>,
 }
 
 /// What came of it.
@@ -29,6 +30,9 @@ pub(crate) enum Outcome {
     Now,
     Before,
     Parked(String),
+    /// The files of ours are not there any more.
+    Gone(String),
+    Refused(Refused),
 }
 
 impl Publish<'_> {
@@ -43,7 +47,8 @@ impl Publish<'_> {
             Kept::Nothing => None,
             Kept::Pending { stream } => Some(stream.clone()),
             Kept::Buffered { stream, last } => Some(format!("{stream}@{last}")),
-            Kept::Table { .. } | Kept::Files { .. } => Some(self.job()),
+            Kept::Table { .. } | Kept::Files { .. } | Kept::Changes { .. } => Some(self.job()),
+            Kept::Spooled { .. } => Some(format!("/tables/{}/streams/_default", self.table)),
         });
         // The project and dataset are known.
         let name = name.unwrap_or_default();
@@ -53,22 +58,30 @@ impl Publish<'_> {
     /// The beginning of the ids of the jobs that load or replace the table's rows: the same whoever publishes this commit, and no
     /// other commit's or table's in the whole project.
     fn job(&self) -> String {
-        let table = format!("{}@{}", self.tables.resource_name(self.table), self.remote.born());
-        format!("longshore_{}_{}", self.token, &blake3::hash(table.as_bytes()).to_hex()[..12])
+        let table = format!("{}@{}", self.shared.tables.resource_name(self.table), self.remote.born());
+        let job = format!("longshore_{}_{}", self.token, &blake3::hash(table.as_bytes()).to_hex()[..12]);
+        if self.amendment == 0 { job } else { format!("{job}_a{}", self.amendment) }
     }
 
     pub(crate) async fn run(&self) -> Result<Outcome> {
         let mut before = !self.staged.is_empty();
         for staged in &self.staged {
-            if let Kept::Table { name, columns } = &staged.kept {
-                before &= jobs::once(self.tables, "replace rows", &self.job(), &self.replacement(name, columns)).await?
-                    == Ended::Before;
-            }
+            let (doing, statement) = match &staged.kept {
+                Kept::Table { name, columns } => ("replace rows", self.replacement(name, columns)),
+                Kept::Changes { name, columns, key } => ("merge changes", self.merge(name, columns, key)),
+                _ => continue,
+            };
+            before &= jobs::once(&self.shared.tables, doing, &self.job(), &statement).await? == Ended::Before;
         }
         if let Some(load) = self.load() {
-            match jobs::once(self.tables, "load", &self.job(), &load).await {
+            match jobs::once(&self.shared.tables, "load", &self.job(), &load).await {
                 Ok(ended) => before &= ended == Ended::Before,
                 Err(error) if error.code() == codes::MISSING.name => return Ok(Outcome::Parked(error.message().to_owned())),
+                // The job says at most which file: which rows it is the amendment finds out.
+                Err(error) if error.code() == codes::ROWS_REFUSED.name => {
+                    let reason = error.message().to_owned();
+                    return Ok(Outcome::Refused(Refused { reason, rows: Vec::new(), others_shown: false }));
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -81,21 +94,44 @@ impl Publish<'_> {
             })
             .collect();
         if !streams.is_empty() {
-            match self.write.commit(&self.tables.resource_name(self.table), &streams).await {
+            match self.shared.write.commit(&self.shared.tables.resource_name(self.table), &streams).await {
                 Ok(committed) => before &= committed == Committed::Before,
                 Err(failure) => return gone(failure),
             }
         }
         for staged in &self.staged {
             if let Kept::Buffered { stream, last } = &staged.kept {
-                match self.write.flush(stream, *last).await {
+                match self.shared.write.flush(stream, *last).await {
                     Ok(flushed) => before &= flushed == Committed::Before,
                     Err(failure) => return gone(failure),
                 }
             }
         }
-        before &= self.staged.iter().any(|staged| staged.kept != Kept::Nothing);
+        match self.send_all().await {
+            Ok(None) => {}
+            Ok(Some(refused)) => return Ok(Outcome::Refused(refused)),
+            Err(error) if error.code() == codes::GONE.name => return Ok(Outcome::Gone(error.message().to_owned())),
+            Err(error) => return Err(error),
+        }
+        before &= self.staged.iter().any(|staged| !matches!(staged.kept, Kept::Nothing | Kept::Spooled { .. }));
         Ok(if before { Outcome::Before } else { Outcome::Now })
+    }
+
+    /// Sends what shows at once. Nobody can tell afterwards whether it was sent before.
+    async fn send_all(&self) -> Result<Option<Refused>> {
+        let (mut first, mut refused) = (0, None::<Refused>);
+        for (staged, rows) in self.staged.iter().zip(&self.rows) {
+            if let Kept::Spooled { files, how } = &staged.kept
+                && let Some(more) = self.send(files, *how, first).await?
+            {
+                match &mut refused {
+                    Some(refused) => refused.rows.extend(more.rows),
+                    None => refused = Some(more),
+                }
+            }
+            first += rows;
+        }
+        Ok(refused)
     }
 
     /// One load job for all files of the table, `None` if there are none.
@@ -112,7 +148,7 @@ impl Publish<'_> {
         let mut load = json!({
             "sourceUris": all,
             "sourceFormat": format,
-            "destinationTable": {"projectId": self.tables.project, "datasetId": self.tables.dataset, "tableId": self.table},
+            "destinationTable": {"projectId": self.shared.tables.project, "datasetId": self.shared.tables.dataset, "tableId": self.table},
             "createDisposition": "CREATE_NEVER",
             "writeDisposition": match self.disposition {
                 WriteDisposition::Append | WriteDisposition::Empty => "WRITE_APPEND",
@@ -138,24 +174,51 @@ impl Publish<'_> {
         let columns = columns.join(", ");
         let sql = format!(
             "MERGE {} AS old USING {} AS new ON FALSE WHEN NOT MATCHED BY SOURCE THEN DELETE WHEN NOT MATCHED BY TARGET THEN INSERT ({columns}) VALUES ({columns})",
-            self.tables.sql_name(self.table),
-            self.tables.sql_name(from)
+            self.shared.tables.sql_name(self.table),
+            self.shared.tables.sql_name(from)
         );
         json!({"query": {"query": sql, "useLegacySql": false}, "labels": {"longshore": "replace"}})
+    }
+
+    /// One statement applies the last change of each key, unless the table has a newer one.
+    fn merge(&self, from: &str, columns: &[String], key: &[String]) -> serde_json::Value {
+        let list = |items: Vec<String>, between: &str| items.join(between);
+        let keys = list(key.iter().map(|column| format!("`{column}`")).collect(), ", ");
+        let same = list(key.iter().map(|column| format!("old.`{column}` = new.`{column}`")).collect(), " AND ");
+        let all = || columns.iter().map(String::as_str).chain([ORDER]);
+        let set = list(all().map(|column| format!("`{column}` = new.`{column}`")).collect(), ", ");
+        let names = list(all().map(|column| format!("`{column}`")).collect(), ", ");
+        let newer = format!("(old.`{ORDER}` IS NULL OR old.`{ORDER}` <= new.`{ORDER}`)");
+        let sql = format!(
+            "MERGE {} AS old USING (SELECT * FROM {} QUALIFY ROW_NUMBER() OVER (PARTITION BY {keys} ORDER BY `{ORDER}` DESC) = 1) AS new ON {same} \
+             WHEN MATCHED AND {newer} AND new.`{OPERATION}` = 'delete' THEN DELETE \
+             WHEN MATCHED AND {newer} THEN UPDATE SET {set} \
+             WHEN NOT MATCHED AND new.`{OPERATION}` = 'upsert' THEN INSERT ({names}) VALUES ({names})",
+            self.shared.tables.sql_name(self.table),
+            self.shared.tables.sql_name(from)
+        );
+        json!({"query": {"query": sql, "useLegacySql": false}, "labels": {"longshore": "merge"}})
     }
 
     /// What nobody needs any more goes; streams may take the next commit.
     pub(crate) async fn tidy(&self) {
         for staged in &self.staged {
             match &staged.kept {
-                Kept::Table { name, .. } => {
-                    if let Err(error) = self.tables.delete(name).await {
+                Kept::Table { name, .. } | Kept::Changes { name, .. } => {
+                    if let Err(error) = self.shared.tables.delete(name).await {
                         tracing::warn!(table = name, %error, "a table of rows that have landed stays");
                     }
                 }
-                Kept::Buffered { stream, last } => self.idle.give_back(self.table, &self.remote.born(), stream, last + 1),
+                Kept::Spooled { files, .. } => {
+                    for file in files {
+                        if let Err(error) = self.shared.spool.remove(file).await {
+                            tracing::warn!(file, %error, "a file of rows that have landed stays");
+                        }
+                    }
+                }
+                Kept::Buffered { stream, last } => self.shared.idle.give_back(self.table, &self.remote.born(), stream, last + 1),
                 Kept::Files { uris, .. } => {
-                    let Some(bucket) = self.bucket else { continue };
+                    let Some((bucket, _)) = &self.shared.bucket else { continue };
                     for uri in uris {
                         if let Err(error) = bucket.remove_uri(uri).await {
                             tracing::warn!(uri, %error, "a file of rows that have landed stays");

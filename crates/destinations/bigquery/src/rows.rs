@@ -1,16 +1,14 @@
 //! Rows as the Storage Write API takes them: Arrow IPC messages in BigQuery's own Arrow types.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Decimal256Builder, IntervalMonthDayNanoBuilder, ListArray, RecordBatch, StringArray,
-    StructArray, Time64MicrosecondBuilder,
+    Array, ArrayRef, AsArray, Decimal256Builder, IntervalMonthDayNanoBuilder, ListArray, RecordBatch, StringArray, StructArray,
+    Time64MicrosecondBuilder,
 };
 use arrow::datatypes::{
     DataType, Field as ArrowField, Fields, IntervalMonthDayNano, IntervalUnit, Schema, SchemaRef, TimeUnit, i256,
 };
-use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use longshore_core::Result;
@@ -20,6 +18,7 @@ use longshore_core::show::value_to_json;
 use serde_json::Value;
 
 use crate::error::{bug, codes, destination};
+use crate::message::{Header, Message, Piece};
 
 /// The largest request that we send; the API's own limit is 10 MB with everything around the rows.
 pub(crate) const REQUEST_BYTES: usize = 9_500_000;
@@ -40,8 +39,29 @@ impl Native {
         self.0.clone()
     }
 
+    /// A batch in native types, in runs between the rows that have a value which its type cannot hold there. Each run comes with the
+    /// number of its first row.
+    pub(crate) fn batch(&self, batch: &RecordBatch) -> Result<(Vec<(u64, RecordBatch)>, Vec<Refusal>)> {
+        match self.convert(batch) {
+            Err(error) if error.code() == codes::VALUE.name => {}
+            whole => return Ok((vec![(0, whole?)], Vec::new())),
+        }
+        let (mut runs, mut refused) = (Vec::new(), Vec::new());
+        let mut first = 0;
+        for row in 0..batch.num_rows() {
+            if let Err(error) = self.convert(&batch.slice(row, 1)) {
+                refused.push(Refusal { row: row as u64, values: object(batch, row), reason: error.message().to_owned() });
+                runs.push((first as u64, self.convert(&batch.slice(first, row - first))?));
+                first = row + 1;
+            }
+        }
+        runs.push((first as u64, self.convert(&batch.slice(first, batch.num_rows() - first))?));
+        runs.retain(|(_, run)| run.num_rows() > 0);
+        Ok((runs, refused))
+    }
+
     /// Errors: `bigquery_value`.
-    pub(crate) fn batch(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+    fn convert(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let columns = self.0.fields().iter().zip(batch.columns()).map(|(field, column)| native(column, field.data_type()));
         RecordBatch::try_new(self.0.clone(), columns.collect::<Result<_>>()?).map_err(encoding)
     }
@@ -51,17 +71,8 @@ impl Native {
 pub(crate) struct Encoder {
     native: Native,
     writer: StreamWriter<Vec<u8>>,
-    /// The schema's message.
-    pub(crate) header: Bytes,
-}
-
-/// A piece of a batch, small enough for a request.
-#[derive(Debug, Clone)]
-pub(crate) struct Piece {
-    pub(crate) message: Bytes,
-    pub(crate) rows: u64,
-    /// Which row of its batch is its first.
-    pub(crate) first: u64,
+    /// What the rows' connection is told first.
+    pub(crate) header: Header,
 }
 
 /// A batch in requests' sizes.
@@ -70,24 +81,24 @@ pub(crate) struct Cut {
     /// In order.
     pub(crate) pieces: Vec<Piece>,
     /// The rows that no request holds: which of the batch, what is in them, and why not.
-    pub(crate) oversized: Vec<Refusal>,
+    pub(crate) refused: Vec<Refusal>,
 }
 
 impl Encoder {
     pub(crate) fn new(schema: &TableSchema) -> Result<Self> {
         let native = Native::new(schema);
         let mut writer = StreamWriter::try_new(Vec::new(), &native.0).map_err(encoding)?;
-        let header = std::mem::take(writer.get_mut()).into();
+        let header = Header::Arrow(std::mem::take(writer.get_mut()).into());
         Ok(Self { native, writer, header })
     }
 
     /// The rows of a batch in requests' sizes.
-    ///
-    /// Errors: `bigquery_value`.
     pub(crate) fn cut(&mut self, batch: &RecordBatch) -> Result<Cut> {
-        let native = self.native.batch(batch)?;
-        let mut cut = Cut::default();
-        self.halve(&native, 0, &mut cut)?;
+        let (runs, refused) = self.native.batch(batch)?;
+        let mut cut = Cut { pieces: Vec::new(), refused };
+        for (first, run) in runs {
+            self.halve(&run, first, &mut cut)?;
+        }
         Ok(cut)
     }
 
@@ -100,12 +111,12 @@ impl Encoder {
         if rows == 1 || batch.get_array_memory_size() < 2 * REQUEST_BYTES {
             let message = self.message(batch)?;
             if message.len() <= REQUEST_BYTES {
-                cut.pieces.push(Piece { message, rows: rows as u64, first });
+                cut.pieces.push(Piece { message: Message::Arrow(message), rows: rows as u64, first });
                 return Ok(());
             }
             if rows == 1 {
                 let reason = format!("a row of {} bytes does not fit a request of BigQuery's, which takes 10 MB", message.len());
-                cut.oversized.push(Refusal { row: first, values: object(batch, 0), reason });
+                cut.refused.push(Refusal { row: first, values: object(batch, 0), reason });
                 return Ok(());
             }
         }
@@ -120,25 +131,8 @@ impl Encoder {
     }
 }
 
-/// The rows of a message without some of them, as another message; and those, as objects. `None` if no row is left.
-pub(crate) fn without(header: &Bytes, message: &Bytes, rows: &BTreeSet<usize>) -> Result<(Option<Bytes>, Vec<Value>)> {
-    let stream = [header.as_ref(), message.as_ref()].concat();
-    let mut reader = StreamReader::try_new(stream.as_slice(), None).map_err(encoding)?;
-    let batch = reader.next().ok_or_else(|| bug("a message without a batch"))?.map_err(encoding)?;
-    let out = rows.iter().filter(|row| **row < batch.num_rows()).map(|row| object(&batch, *row)).collect();
-    let kept: BooleanArray = (0..batch.num_rows()).map(|row| Some(!rows.contains(&row))).collect();
-    let rest = arrow::compute::filter_record_batch(&batch, &kept).map_err(encoding)?;
-    if rest.num_rows() == 0 {
-        return Ok((None, out));
-    }
-    let mut writer = StreamWriter::try_new(Vec::new(), &rest.schema()).map_err(encoding)?;
-    writer.get_mut().clear();
-    writer.write(&rest).map_err(encoding)?;
-    Ok((Some(std::mem::take(writer.get_mut()).into()), out))
-}
-
 /// A row as a JSON object, nulls left out.
-fn object(batch: &RecordBatch, row: usize) -> Value {
+pub(crate) fn object(batch: &RecordBatch, row: usize) -> Value {
     let schema = batch.schema();
     let cells = schema.fields().iter().zip(batch.columns());
     let known = cells.filter(|(_, column)| column.is_valid(row));
@@ -150,7 +144,7 @@ fn compact(slice: &RecordBatch) -> Result<RecordBatch> {
     arrow::compute::concat_batches(&slice.schema(), [slice]).map_err(encoding)
 }
 
-fn encoding(error: arrow::error::ArrowError) -> longshore_core::error::Error {
+pub(crate) fn encoding(error: arrow::error::ArrowError) -> longshore_core::error::Error {
     bug("rows could not be encoded for BigQuery").caused_by(error)
 }
 
@@ -179,6 +173,10 @@ fn native_type(type_: &Type) -> DataType {
 
 /// A column in its native type.
 fn native(column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    // What was read back from files of ours is native already.
+    if column.data_type() == to {
+        return Ok(column.clone());
+    }
     Ok(match to {
         DataType::List(element) => {
             let list = column.as_list::<i32>();
@@ -283,6 +281,12 @@ fn interval(text: &str) -> Result<IntervalMonthDayNano> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::ipc::reader::StreamReader;
+
+    fn bytes_of(header: &Header, message: &Message) -> Vec<u8> {
+        let (Header::Arrow(header), Message::Arrow(message)) = (header, message) else { panic!("rows in Arrow") };
+        [header.as_ref(), message.as_ref()].concat()
+    }
 
     #[test]
     fn text_carried_values_become_what_bigquery_takes() {
@@ -300,6 +304,18 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_a_type_cannot_hold_takes_only_its_own_row_along() {
+        let schema = TableSchema::new(vec![Field::new("i", Type::Interval)]);
+        let long = "0-0 0 9000000:0:0";
+        let column: ArrayRef = Arc::new(StringArray::from(vec![long, "0-0 1 0:0:0", "0-0 2 0:0:0", long, long, "0-0 3 0:0:0"]));
+        let batch = RecordBatch::try_new(schema.to_arrow(), vec![column]).expect("a batch");
+        let cut = Encoder::new(&schema).expect("an encoder").cut(&batch).expect("cut");
+        assert_eq!(cut.refused.iter().map(|refused| refused.row).collect::<Vec<_>>(), [0, 3, 4]);
+        assert_eq!(cut.refused[0].values, serde_json::json!({"i": long}));
+        assert_eq!(cut.pieces.iter().map(|piece| (piece.first, piece.rows)).collect::<Vec<_>>(), [(1, 2), (5, 1)]);
+    }
+
+    #[test]
     fn a_batch_is_cut_into_requests_and_nothing_is_lost() {
         let schema = TableSchema::new(vec![Field::new("s", Type::String), Field::new("t", Type::Time)]);
         let long = "x".repeat(1_000_000);
@@ -313,7 +329,7 @@ mod tests {
         assert!(pieces.len() > 2 && pieces.iter().all(|piece| piece.message.len() <= REQUEST_BYTES));
         let mut rows = 0;
         for piece in &pieces {
-            let bytes = [encoder.header.as_ref(), piece.message.as_ref()].concat();
+            let bytes = bytes_of(&encoder.header, &piece.message);
             for batch in StreamReader::try_new(bytes.as_slice(), None).expect("a stream") {
                 let batch = batch.expect("a batch");
                 rows += batch.num_rows();
@@ -330,21 +346,8 @@ mod tests {
         let column: ArrayRef = Arc::new(StringArray::from(vec!["a", long.as_str(), "b"]));
         let batch = RecordBatch::try_new(schema.to_arrow(), vec![column]).expect("a batch");
         let cut = Encoder::new(&schema).expect("an encoder").cut(&batch).expect("cut");
-        assert_eq!(cut.oversized.iter().map(|refused| refused.row).collect::<Vec<_>>(), [1]);
-        assert_eq!(cut.oversized[0].values["s"].as_str().map(str::len), Some(10_000_000));
+        assert_eq!(cut.refused.iter().map(|refused| refused.row).collect::<Vec<_>>(), [1]);
+        assert_eq!(cut.refused[0].values["s"].as_str().map(str::len), Some(10_000_000));
         assert_eq!(cut.pieces.iter().map(|piece| (piece.first, piece.rows)).collect::<Vec<_>>(), [(0, 1), (2, 1)]);
-    }
-
-    #[test]
-    fn rows_are_taken_out_of_a_message() {
-        let schema = TableSchema::new(vec![Field::new("i", Type::Int64)]);
-        let column: ArrayRef = Arc::new(arrow::array::Int64Array::from(vec![10, 11, 12]));
-        let batch = RecordBatch::try_new(schema.to_arrow(), vec![column]).expect("a batch");
-        let mut encoder = Encoder::new(&schema).expect("an encoder");
-        let message = encoder.cut(&batch).expect("cut").pieces.remove(0).message;
-        let (rest, out) = without(&encoder.header, &message, &BTreeSet::from([1])).expect("taken out");
-        assert_eq!(out, [serde_json::json!({"i": 11})]);
-        let (none, out) = without(&encoder.header, &rest.expect("two are left"), &BTreeSet::from([0, 1])).expect("taken out");
-        assert_eq!((none, out), (None, vec![serde_json::json!({"i": 10}), serde_json::json!({"i": 12})]));
     }
 }

@@ -46,6 +46,12 @@ impl Remote {
         self.0["type"].as_str().unwrap_or("TABLE")
     }
 
+    /// The columns of its primary key; none if it has none.
+    pub(crate) fn key(&self) -> Vec<String> {
+        let columns = self.0["tableConstraints"]["primaryKey"]["columns"].as_array();
+        columns.into_iter().flatten().filter_map(|column| column.as_str().map(str::to_owned)).collect()
+    }
+
     pub(crate) fn etag(&self) -> Option<&str> {
         self.0["etag"].as_str()
     }
@@ -56,7 +62,7 @@ impl Tables {
         Self { rest, project: project.to_owned(), dataset: dataset.to_owned(), location: Arc::default() }
     }
 
-    fn path(&self, rest: &str) -> String {
+    pub(crate) fn path(&self, rest: &str) -> String {
         format!("/bigquery/v2/projects/{}/datasets/{}{rest}", self.project, self.dataset)
     }
 

@@ -15,6 +15,7 @@ use tonic::{Code, Request, Status};
 
 use crate::credentials::Identity;
 use crate::error::{Failure, Refusal, codes};
+use crate::message::Header;
 
 use api::big_query_write_client::BigQueryWriteClient;
 use api::storage_error::StorageErrorCode;
@@ -133,8 +134,9 @@ impl StorageWrite {
         answered("GetWriteStream", self.client().get_write_stream(request)).await
     }
 
-    /// Appends to one stream, from the offset `first` on; `header` is the message of the rows' schema.
-    pub(crate) fn appender(&self, stream: &str, header: bytes::Bytes, first: Option<i64>) -> Appender {
+    /// Appends to one stream, from the offset `first` on; `header` says how the rows look. Without an offset it is the default
+    /// stream, which shows rows at once.
+    pub(crate) fn appender(&self, stream: &str, header: Header, first: Option<i64>) -> Appender {
         Appender::new(self.clone(), stream, header, first)
     }
 }

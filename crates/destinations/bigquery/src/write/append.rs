@@ -11,15 +11,16 @@ use googleapis_tonic_google_cloud_bigquery_storage_v1::google::rpc::Status as Rp
 use longshore_core::Result;
 use longshore_core::destination::Refusal as NoRow;
 use longshore_core::error::{Code as ErrorCode, Error, Retry};
-use prost::Message;
+use prost::Message as _;
+use prost_types::DescriptorProto;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::{Code, Status, Streaming};
 
 use super::{ANSWERED_WITHIN, StorageErrorCode, StorageWrite, answered, api, failure};
 use crate::error::{Failure, codes, destination};
-use crate::rows::Piece;
+use crate::message::{Header, Message, Piece};
 
-use api::append_rows_request::{ArrowData, Rows as RequestRows};
+use api::append_rows_request::{ArrowData, ProtoData, Rows as RequestRows};
 use api::append_rows_response::Response;
 
 /// Requests that may be on their way to one stream.
@@ -33,7 +34,7 @@ const REOPENED: u32 = 5;
 pub(crate) struct Appender {
     write: StorageWrite,
     stream: String,
-    header: bytes::Bytes,
+    header: Header,
     /// The offset of the next row; none on the default stream, which has no offsets.
     next: Option<i64>,
     unanswered: VecDeque<Sent>,
@@ -50,7 +51,7 @@ type Answer = Option<Result<api::AppendRowsResponse, Status>>;
 
 struct Sent {
     offset: Option<i64>,
-    message: bytes::Bytes,
+    message: Message,
     /// Which rows of all that were handed over are in it, in order.
     rows: Rows,
     _room: OwnedSemaphorePermit,
@@ -113,7 +114,7 @@ impl Connection {
 }
 
 impl Appender {
-    pub(super) fn new(write: StorageWrite, stream: &str, header: bytes::Bytes, first: Option<i64>) -> Self {
+    pub(super) fn new(write: StorageWrite, stream: &str, header: Header, first: Option<i64>) -> Self {
         Self {
             write,
             stream: stream.to_owned(),
@@ -133,20 +134,21 @@ impl Appender {
         let room = self.room(piece.message.len()).await?;
         let offset = self.next;
         self.next = self.next.map(|next| next + signed(piece.rows));
-        let sent = Sent { offset, message: piece.message, rows: Rows::Run(first, piece.rows), _room: room };
+        self.send(Sent { offset, message: piece.message, rows: Rows::Run(first, piece.rows), _room: room }).await?;
+        while self.unanswered.len() > IN_FLIGHT {
+            self.take_answer().await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, sent: Sent) -> Result<()> {
         let request = self.request(&sent, false);
         self.unanswered.push_back(sent);
         let broken = match &self.connection {
             None => true,
             Some(connection) => connection.requests.send(request).await.is_err(),
         };
-        if broken {
-            self.reopen(None).await?;
-        }
-        while self.unanswered.len() > IN_FLIGHT {
-            self.take_answer().await?;
-        }
-        Ok(())
+        if broken { self.reopen(None).await } else { Ok(()) }
     }
 
     /// Room for so many bytes. While there is none our own answers are taken, since they make room.
@@ -183,14 +185,38 @@ impl Appender {
     }
 
     fn request(&self, sent: &Sent, first: bool) -> api::AppendRowsRequest {
-        let writer_schema = first.then(|| api::ArrowSchema { serialized_schema: self.header.clone() });
-        let batch = api::ArrowRecordBatch { serialized_record_batch: sent.message.clone(), ..Default::default() };
+        let rows = match &sent.message {
+            Message::Arrow(bytes) => {
+                let batch = api::ArrowRecordBatch { serialized_record_batch: bytes.clone(), ..Default::default() };
+                RequestRows::ArrowRows(ArrowData { writer_schema: self.arrow_schema(first), rows: Some(batch) })
+            }
+            Message::Proto(rows) => {
+                let rows = api::ProtoRows { serialized_rows: rows.clone() };
+                RequestRows::ProtoRows(ProtoData { writer_schema: self.proto_schema(first), rows: Some(rows) })
+            }
+        };
         api::AppendRowsRequest {
             write_stream: self.stream.clone(),
             offset: sent.offset,
             trace_id: if first { concat!("longshore:", env!("CARGO_PKG_VERSION")).to_owned() } else { String::new() },
-            rows: Some(RequestRows::ArrowRows(ArrowData { writer_schema, rows: Some(batch) })),
+            rows: Some(rows),
             ..Default::default()
+        }
+    }
+
+    fn arrow_schema(&self, first: bool) -> Option<api::ArrowSchema> {
+        match &self.header {
+            Header::Arrow(bytes) if first => Some(api::ArrowSchema { serialized_schema: bytes.clone() }),
+            _ => None,
+        }
+    }
+
+    fn proto_schema(&self, first: bool) -> Option<api::ProtoSchema> {
+        match &self.header {
+            Header::Proto(descriptor) if first => {
+                Some(api::ProtoSchema { proto_descriptor: Some(DescriptorProto::clone(descriptor)) })
+            }
+            _ => None,
         }
     }
 
@@ -223,38 +249,47 @@ impl Appender {
         if let Some(sent) = self.unanswered.pop_front() {
             self.done.rows += sent.rows.len();
             self.done.bytes += sent.message.len() as u64;
-            self.done.digest.update(&sent.message);
+            sent.message.digest(&mut self.done.digest);
         }
         Ok(())
     }
 
-    /// Takes rows that BigQuery refuses out of the oldest request, none of which was written, and sends everything again from there.
+    /// Takes rows that BigQuery refuses out of the oldest request, none of which was written, and sends the rest of it again: where rows
+    /// have offsets with everything behind it, else alone.
     async fn take_out(&mut self, errors: &[api::RowError]) -> Result<()> {
         let Some(sent) = self.unanswered.pop_front() else { return Err(crate::error::bug("an answer to no request")) };
-        let Some(offset) = sent.offset.filter(|_| self.done.refused.len() + errors.len() <= MOST_REFUSED) else {
+        if self.done.refused.len() + errors.len() > MOST_REFUSED {
             return Err(refused_rows(errors));
-        };
-        self.drain().await?;
+        }
+        if sent.offset.is_some() {
+            self.drain().await?;
+        }
         let reasons: BTreeMap<usize, &str> =
             errors.iter().filter_map(|e| Some((usize::try_from(e.index).ok()?, e.message.as_str()))).collect();
         let indices: BTreeSet<usize> = reasons.keys().copied().collect();
-        let (rest, values) = crate::rows::without(&self.header, &sent.message, &indices)?;
+        let (rest, values) = sent.message.without(&self.header, &indices)?;
         let told = reasons.iter().zip(values).map(|((index, reason), values)| NoRow {
             row: sent.rows.number(*index),
             values,
             reason: (*reason).to_owned(),
         });
         self.done.refused.extend(told);
-        if let Some(message) = rest {
-            self.unanswered.push_front(Sent { rows: sent.rows.without(&indices), message, ..sent });
+        self.reopened = 0;
+        let rest = rest.map(|message| Sent { rows: sent.rows.without(&indices), message, ..sent });
+        let Some(mut next) = sent.offset else {
+            return match rest {
+                Some(rest) => self.send(rest).await,
+                None => Ok(()),
+            };
+        };
+        if let Some(rest) = rest {
+            self.unanswered.push_front(rest);
         }
-        let mut next = offset;
         for sent in &mut self.unanswered {
             sent.offset = Some(next);
             next += signed(sent.rows.len());
         }
         self.next = Some(next);
-        self.reopened = 0;
         if self.unanswered.is_empty() { Ok(()) } else { self.reopen(None).await }
     }
 

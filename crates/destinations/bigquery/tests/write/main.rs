@@ -6,3 +6,4 @@ mod cases;
 mod conformance;
 mod official_client;
 mod own_server;
+mod refused;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use longshore_bigquery::BigQueryDestination;
-use longshore_bigquery::config::{BigQueryConfig, Method};
+use longshore_bigquery::config::{BigQueryConfig, Changes, FileFormat, Method};
 use longshore_core::destination::Destination;
 use longshore_fakes::bigquery::{FakeBigQuery, Fault as Wrong, Rule};
-use longshore_testkit::destination_conformance::{Fault, Subject, check_all};
+use longshore_testkit::destination_conformance::{Fault, Subject, check_all, check_all_but};
 use serde_json::Value;
 
 const PROJECT: &str = "acme";
@@ -18,6 +18,8 @@ const BUCKET: &str = "landing";
 pub struct Shop {
     pub server: FakeBigQuery,
     pub method: Method,
+    pub format: FileFormat,
+    pub changes: Changes,
     state: tempfile::TempDir,
 }
 
@@ -26,7 +28,14 @@ impl Shop {
         let server = FakeBigQuery::start().await;
         server.create_dataset(PROJECT, DATASET, "EU");
         server.create_bucket(BUCKET, "EU");
-        Self { server, method, state: tempfile::tempdir().unwrap() }
+        let (format, changes) = (FileFormat::Auto, Changes::Cdc);
+        Self { server, method, format, changes, state: tempfile::tempdir().unwrap() }
+    }
+
+    /// How many files of ours wait beside the store.
+    pub fn waiting(&self) -> usize {
+        let spool = self.state.path().join("spool");
+        std::fs::read_dir(spool).map_or(0, Iterator::count)
     }
 
     pub fn open(&self) -> Arc<dyn Destination> {
@@ -34,6 +43,8 @@ impl Shop {
             project: PROJECT.into(),
             dataset: DATASET.into(),
             method: self.method,
+            format: self.format,
+            changes: self.changes,
             anonymous: true,
             endpoint: Some(self.server.rest()),
             write_endpoint: Some(self.server.grpc()),
@@ -49,6 +60,8 @@ impl Shop {
         match self.method {
             Method::LoadJob => "jobs.insert",
             Method::StorageWrite => "FlushRows",
+            Method::StorageWriteDefault => "AppendRows",
+            Method::InsertAll => "tabledata.insertAll",
             Method::Auto | Method::StorageWritePending => "BatchCommitWriteStreams",
         }
     }
@@ -65,8 +78,9 @@ impl Subject for Shop {
         self.server.arm(match fault {
             Fault::StageFails if self.method == Method::LoadJob => Rule::on("objects.put", denied()),
             Fault::StageFails => Rule::on("AppendRows", denied()),
-            Fault::PublishRefused => Rule::on(self.publishes(), denied()),
-            Fault::PublishAnswerLost => Rule::on(self.publishes(), Wrong::LoseAnswer),
+            // The marks are appended, too.
+            Fault::PublishRefused => Rule::on(self.publishes(), denied()).about("orders"),
+            Fault::PublishAnswerLost => Rule::on(self.publishes(), Wrong::LoseAnswer).about("orders"),
             Fault::PrepareAnswerLost => Rule::on("tables.insert", Wrong::LoseAnswer),
         });
     }
@@ -92,7 +106,7 @@ impl Subject for Shop {
     }
 
     fn tells_who_was_first(&self) -> bool {
-        self.method != Method::StorageWrite
+        matches!(self.method, Method::LoadJob | Method::StorageWritePending)
     }
 }
 
@@ -109,4 +123,23 @@ async fn buffered_streams_do_what_every_destination_must() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn load_jobs_do_what_every_destination_must() {
     check_all(async || Shop::new(Method::LoadJob).await).await;
+}
+
+/// What no destination can promise whose rows show as soon as they are sent.
+const AT_LEAST_ONCE: &[(&str, &str)] = &[
+    ("two_workers_publishing_the_same_number_at_once_publish_it_once", "both send the rows"),
+    ("a_failed_stage_leaves_nothing_visible_and_is_repeated", "it stages in a file beside the store, which does not fail"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_default_stream_does_what_a_destination_can_that_shows_rows_at_once() {
+    let lost = ("a_lost_answer_of_publish_is_settled", "rows whose answer was lost are sent again");
+    check_all_but(&[AT_LEAST_ONCE, &[lost]].concat(), async || Shop::new(Method::StorageWriteDefault).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn insert_all_does_what_a_destination_can_that_shows_rows_at_once() {
+    let buffered = "BigQuery does not change rows that insertAll wrote in the last half hour";
+    let unable = [("truncate_replaces_the_rows_in_one_commit", buffered), ("truncate_without_rows_empties_the_table", buffered)];
+    check_all_but(&[AT_LEAST_ONCE, &unable].concat(), async || Shop::new(Method::InsertAll).await).await;
 }

@@ -198,6 +198,7 @@ pub async fn publish_through(
         application: &application,
         n,
         token: "token",
+        amendment: 0,
         table: TABLE,
         committables,
         note: json!({"covers": "a file"}),

@@ -1,0 +1,86 @@
+//! What BigQuery refused for good is staged anew without the rows that it does not take.
+
+use std::collections::BTreeMap;
+
+use futures::stream;
+use futures::{StreamExt, TryStreamExt};
+use longshore_core::Result;
+use longshore_core::batch::Rows;
+use longshore_core::commit::{AttemptId, Committable, Refused};
+use longshore_core::destination::{Batches, Refusal, Staged as Staging};
+use longshore_core::schema::TableSchema;
+
+use crate::config::Method;
+use crate::error::bug;
+use crate::rows::object;
+use crate::send::{OPERATION, ORDER};
+use crate::spool::{Format, Spool};
+use crate::stage::{Kept, Shared, Stage, Staged};
+use crate::tables::Remote;
+
+/// Stages the rows of these committables anew.
+///
+/// - A load job says which file it cannot read, not which rows. So its files are read back and their rows appended to a pending stream,
+///   which says of each row why it does not take it, and takes the others.
+/// - Rows that show as soon as they are sent have been sent: the refused ones are looked up, and nothing is left to do.
+pub(crate) async fn restage(
+    shared: &Shared,
+    attempt: &AttemptId,
+    table: &str,
+    remote: &Remote,
+    schema: &TableSchema,
+    committables: &[Committable],
+    refused: &Refused,
+) -> Result<Staging> {
+    let disposition = committables.first().map(|committable| committable.disposition).unwrap_or_default();
+    let stage = Stage { shared, method: Method::StorageWritePending, table, remote, schema, attempt, disposition };
+    let mut files = Vec::new();
+    for committable in committables {
+        match Staged::read(committable)?.kept {
+            Kept::Files { uris, format } if format == "PARQUET" => {
+                files.extend(uris.into_iter().map(|uri| (uri, Format::Parquet)))
+            }
+            Kept::Files { uris, .. } => files.extend(uris.into_iter().map(|uri| (uri, Format::Json(schema.clone())))),
+            Kept::Spooled { files: spooled, .. } => files.extend(spooled.into_iter().map(|file| (file, Format::Arrow))),
+            Kept::Nothing => {}
+            kept => return Err(bug(format!("rows were refused that had been taken: {kept:?}"))),
+        }
+    }
+    if refused.others_shown {
+        let refused = look_up(shared, files, &refused.rows).await?;
+        let rows: u64 = committables.iter().map(|committable| committable.rows).sum();
+        return Ok(Staging { committable: stage.shown(rows - refused.len() as u64)?, refused });
+    }
+    stage.run(read(shared.spool.clone(), files)).await
+}
+
+/// The rows of files, one file after the other.
+fn read(spool: Spool, files: Vec<(String, Format)>) -> Batches {
+    let batches = stream::iter(files).then(move |(file, format)| {
+        let spool = spool.clone();
+        async move { spool.read(&file, format).await }
+    });
+    batches.try_flatten().map_ok(Rows::Plain).boxed()
+}
+
+/// What is in rows of these numbers.
+async fn look_up(shared: &Shared, files: Vec<(String, Format)>, rows: &[(u64, String)]) -> Result<Vec<Refusal>> {
+    let reasons: BTreeMap<u64, &String> = rows.iter().map(|(row, reason)| (*row, reason)).collect();
+    let mut batches = read(shared.spool.clone(), files);
+    let (mut found, mut first) = (Vec::with_capacity(rows.len()), 0);
+    while let Some(batch) = batches.next().await {
+        let Rows::Plain(batch) = batch? else { return Err(bug("changes in a file of ours")) };
+        let end = first + batch.num_rows() as u64;
+        for (row, reason) in reasons.range(first..end) {
+            let index = usize::try_from(row - first).map_err(|e| bug("a row beyond memory").caused_by(e))?;
+            let mut values = object(&batch, index);
+            if let Some(object) = values.as_object_mut() {
+                object.remove(OPERATION);
+                object.remove(ORDER);
+            }
+            found.push(Refusal { row: *row, values, reason: (*reason).clone() });
+        }
+        first = end;
+    }
+    Ok(found)
+}
