@@ -101,10 +101,86 @@ def rows(client, table, dataset):
     config = bigquery.QueryJobConfig(query_parameters=[bigquery.ScalarQueryParameter("id", "INT64", 3)])
     found = list(client.query_and_wait(f"SELECT name FROM {dataset}.people WHERE id = @id", job_config=config))
     check([row.name for row in found], ["c"], "a query with a parameter")
-    deleted = client.query(f"DELETE FROM `{dataset}.people` WHERE id = 3")
+    streamed = lambda: client.query(f"DELETE FROM `{dataset}.people` WHERE id = 3").result()
+    refused(BadRequest, streamed, "rows in the streaming buffer are not deleted")
+    check(client.get_table(table).streaming_buffer.estimated_rows, 1, "the table shows its streaming buffer")
+    deleted = client.query(f"DELETE FROM `{dataset}.people` WHERE id = 2")
     deleted.result()
     check(deleted.num_dml_affected_rows, 1, "rows are deleted")
     refused(BadRequest, lambda: client.query("SELECT nothing").result(), "a bad query")
+
+
+def statements(client, dataset):
+    jobs = lambda: sorted(job.job_id for job in client.list_jobs())
+    before = jobs()
+    config = bigquery.QueryJobConfig(dry_run=True, use_query_cache=False)
+    dry = client.query(f"SELECT id, home FROM {dataset}.people", job_config=config)
+    check((dry.state, [field.name for field in dry.schema]), ("DONE", ["id", "home"]), "a dry run shows the schema")
+    check((dry.dry_run, dry.total_bytes_processed > 0), (True, True), "and what would be read")
+    missing = lambda: client.query(f"DELETE FROM {dataset}.none WHERE TRUE", job_config=config)
+    refused(NotFound, missing, "a dry run finds a missing table")
+    check(jobs(), before, "a dry run leaves no job")
+
+    for name, more in [("stock", ""), ("stock_changes", ", _operation STRING")]:
+        columns = f"k INT64 NOT NULL, a STRING, tags ARRAY<STRING>, _order STRING{more}"
+        client.query(f"CREATE TABLE IF NOT EXISTS {dataset}.{name} ({columns}) CLUSTER BY k").result()
+    client.query(f"INSERT INTO {dataset}.stock (k, a, _order) VALUES (1, 'old', '1'), (2, 'old', '1'), (3, 'old', '3')").result()
+    changes = "(1, 'new', '2', 'upsert'), (1, 'newest', '3', 'upsert'), (2, NULL, '2', 'delete'), (3, 'late', '2', 'upsert')"
+    columns = "(k, a, _order, _operation)"
+    client.query(f"INSERT INTO {dataset}.stock_changes {columns} VALUES {changes}, (4, 'more', '1', 'upsert')").result()
+    newer = "(old.`_order` IS NULL OR old.`_order` <= new.`_order`)"
+    merge = client.query(f"""
+        MERGE `{client.project}.{dataset}.stock` AS old
+        USING (SELECT * FROM `{client.project}.{dataset}.stock_changes`
+               QUALIFY ROW_NUMBER() OVER (PARTITION BY `k` ORDER BY `_order` DESC) = 1) AS new
+        ON old.`k` = new.`k`
+        WHEN MATCHED AND {newer} AND new.`_operation` = 'delete' THEN DELETE
+        WHEN MATCHED AND {newer} THEN UPDATE SET `a` = new.`a`, `tags` = new.`tags`, `_order` = new.`_order`
+        WHEN NOT MATCHED AND new.`_operation` = 'upsert' THEN INSERT (`k`, `a`, `tags`, `_order`)
+            VALUES (`k`, `a`, `tags`, `_order`)
+    """)
+    merge.result()
+    stats = merge.dml_stats
+    counts = (stats.inserted_row_count, stats.updated_row_count, stats.deleted_row_count)
+    check(counts, (1, 1, 1), "a merge tells what it did")
+    found = client.query(f"SELECT k, a FROM {dataset}.stock ORDER BY k").result()
+    check([tuple(row) for row in found], [(1, "newest"), (3, "old"), (4, "more")], "a merge keeps the newest change of a key")
+    twice = f"MERGE {dataset}.stock AS t USING {dataset}.stock_changes AS s ON t.k = s.k WHEN MATCHED THEN UPDATE SET a = s.a"
+    refused(BadRequest, lambda: client.query(twice).result(), "a merge with two rows for one is refused")
+    client.query(f"ALTER TABLE {dataset}.stock ALTER COLUMN k SET DATA TYPE NUMERIC, SET OPTIONS (description = 'x')").result()
+    stock = client.get_table(f"{dataset}.stock")
+    check((stock.schema[0].field_type, stock.description), ("NUMERIC", "x"), "a table is altered")
+    for name in ["stock", "stock_changes"]:
+        client.query(f"DROP TABLE {dataset}.{name}").result()
+
+
+def bad_records(client, rest, dataset, bucket):
+    lines = b'{"n": 1}\n{"n": "x"}\n{"more": 2}\n{"n": 3}\n'
+    put = urllib.request.Request(f"{rest}/{bucket}/in/bad.json", data=lines, method="PUT")
+    check(urllib.request.urlopen(put).status, 200, "a file with bad rows is put")
+    uri, table = f"gs://{bucket}/in/bad.json", f"{client.project}.{dataset}.counted"
+
+    def job(allowed):
+        config = bigquery.LoadJobConfig(
+            source_format="NEWLINE_DELIMITED_JSON", schema=[bigquery.SchemaField("n", "INTEGER")], max_bad_records=allowed
+        )
+        return client.load_table_from_uri(uri, table, job_config=config)
+
+    done = job(2)
+    done.result()
+    check((done.output_rows, len(done.errors), done.error_result), (2, 2, None), "bad rows are left out and told")
+    check([error["location"] for error in done.errors], [uri, uri], "with their file")
+    check("row starting at position 9: " in done.errors[0]["message"], True, "and their place")
+    failed = job(1)
+    refused(BadRequest, failed.result, "more bad rows than are allowed fail the job")
+    check((failed.error_result["reason"], len(failed.errors)), ("invalid", 3), "with the same list")
+    client.delete_table(table)
+
+
+def permissions(client, table):
+    asked = ["bigquery.tables.get", "bigquery.tables.updateData"]
+    found = client.test_iam_permissions(table, asked)
+    check(found["permissions"], asked, "permissions on a table are told")
 
 
 def line_message():
@@ -183,6 +259,9 @@ def main():
     table = tables(client, dataset)
     load(client, rest, table, bucket)
     rows(client, table, dataset)
+    statements(client, dataset)
+    bad_records(client, rest, dataset, bucket)
+    permissions(client, table)
     streams(client, write, table)
     print(json.dumps({"passed": True}))
 
