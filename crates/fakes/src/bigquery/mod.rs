@@ -27,6 +27,7 @@ mod jobs;
 mod load;
 mod load_files;
 mod merge;
+mod merge_rows;
 mod options;
 mod partitions;
 mod permissions;

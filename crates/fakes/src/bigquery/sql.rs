@@ -18,6 +18,7 @@ use super::dml;
 use super::from_arrow::{self, Mismatch, Source, result_field};
 use super::http::{ApiError, Shared};
 use super::jobs::QueryResult;
+use super::merge_rows;
 use super::permissions::On;
 use super::state::{State, Table};
 use super::statements::{Parsed, parse, with_parameters};
@@ -147,9 +148,13 @@ impl Engine<'_> {
 
     /// A table as it stands, to be written; its rows are not read.
     pub(crate) fn target(&self, place: &Place) -> Result<Table, ApiError> {
-        let state = self.shared.lock();
-        state.permit("bigquery.tables.updateData", &On::from(place))?;
-        state.table(&place.project, &place.dataset, &place.table).cloned()
+        self.permit_writing(place)?;
+        self.shared.lock().table(&place.project, &place.dataset, &place.table).cloned()
+    }
+
+    /// Whether the caller may change a table's rows.
+    pub(crate) fn permit_writing(&self, place: &Place) -> Result<(), ApiError> {
+        self.shared.lock().permit("bigquery.tables.updateData", &On::from(place))
     }
 
     /// Does a statement of its own on the state; a dry run does it on a copy of the table and throws that away.
@@ -195,7 +200,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, project: &str, configuration: &Val
         Parsed::Delete { table, alias, condition } => dml::delete(&engine, &table, &alias, &condition).await?,
         Parsed::Update { table, alias, values, condition } => dml::update(&engine, &table, &alias, &values, &condition).await?,
         Parsed::Insert { table, columns, text } => dml::insert(&engine, &table, columns, &text).await?,
-        Parsed::Merge(merge) => dml::merge(&engine, &merge).await?,
+        Parsed::Merge(merge) => merge_rows::run(&engine, &merge).await?,
         Parsed::Truncate { table } => dml::truncate(&engine, &table)?,
         Parsed::Alter(alter) => engine.define(&alter.table, "bigquery.tables.update", |state, place| alter.run(state, place))?,
         Parsed::Create(create) => {

@@ -166,6 +166,23 @@ async fn clauses_count_in_their_order_and_rows_without_a_match_have_their_own() 
 }
 
 #[tokio::test]
+async fn a_row_with_a_match_is_not_checked_for_being_inserted() {
+    let fake = fake().await;
+    table(
+        &fake,
+        json!([{"name": "k", "type": "INT64"}, {"name": "r", "type": "STRING", "mode": "REQUIRED"}, {"name": "a", "type": "STRING"}]),
+    );
+    assert_eq!(changed(&fake, "INSERT INTO d.t (k, r) VALUES (1, 'there')").await, "1");
+    let merge = "MERGE d.t USING (SELECT 1 AS k, CAST(NULL AS STRING) AS r, 'new' AS a UNION ALL SELECT 2, 'two', 'b') AS s ON t.k = s.k \
+        WHEN MATCHED THEN UPDATE SET a = s.a WHEN NOT MATCHED THEN INSERT (k, r, a) VALUES (k, r, a)";
+    assert_eq!(changed(&fake, merge).await, "2");
+    assert_eq!(fake.rows("d", "t"), [json!({"k": 1, "r": "there", "a": "new"}), json!({"k": 2, "r": "two", "a": "b"})]);
+    let missing = query(&fake, &merge.replace("'two'", "NULL").replace("SELECT 2", "SELECT 3")).await;
+    assert_eq!(reason(&missing), "invalidQuery", "{}", missing.1);
+    assert_eq!(fake.row_count("d", "t"), 2);
+}
+
+#[tokio::test]
 async fn a_merge_that_cannot_be_done_says_why_and_changes_nothing() {
     let fake = keyed(&[json!({"k": 1, "a": "old"})], &[json!({"k": 1, "a": "new"})]).await;
     let end = "WHEN MATCHED THEN UPDATE SET a = s.a";
