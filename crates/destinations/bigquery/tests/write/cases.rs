@@ -87,13 +87,14 @@ impl Bench {
         amendment: i64,
         committable: &Committable,
     ) -> Result<Published> {
+        let table = &committable.table;
         let application = Application { pipeline: "p".into(), ledger: "l".into(), store: "s".into() };
         let publication = Publication {
             application: &application,
             n,
             token: &format!("token{n}"),
             amendment,
-            table: TABLE,
+            table,
             committables: std::slice::from_ref(committable),
             note: json!({}),
             fence: &Free,

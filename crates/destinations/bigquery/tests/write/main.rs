@@ -3,6 +3,7 @@
 
 mod bench;
 mod cases;
+mod changes;
 mod conformance;
 mod official_client;
 mod own_server;
