@@ -95,7 +95,7 @@ pub enum Fault {
     JobStaysRunning,
     /// The token is not accepted: 401, or UNAUTHENTICATED.
     ExpireToken,
-    /// An append does not know yet of the table's last change of schema.
+    /// An append, or `GetWriteStream`, does not know yet of the table's last change of schema.
     StaleSchema,
 }
 

@@ -87,25 +87,28 @@ pub(crate) async fn handle(shared: Arc<Shared>, broken: Arc<Notify>, request: Re
     };
     match method {
         "CreateWriteStream" => {
-            let work = |state: &mut State, request: pb::CreateWriteStreamRequest| state.create_stream(&request);
+            let work =
+                |state: &mut State, request: pb::CreateWriteStreamRequest, _: &Option<Fault>| state.create_stream(&request);
             unary(place, "CreateWriteStream", request, |r: &pb::CreateWriteStreamRequest| labelled(&r.parent), work).await
         }
         "GetWriteStream" => {
-            let work = |state: &mut State, request: pb::GetWriteStreamRequest| {
-                state.shown_stream(&request.name, request.view() == pb::WriteStreamView::Full)
+            let work = |state: &mut State, request: pb::GetWriteStreamRequest, fault: &Option<Fault>| {
+                let stale = matches!(fault, Some(Fault::StaleSchema));
+                state.shown_stream(&request.name, request.view() == pb::WriteStreamView::Full, stale)
             };
             unary(place, "GetWriteStream", request, |r: &pb::GetWriteStreamRequest| labelled(&r.name), work).await
         }
         "FlushRows" => {
-            let work = |state: &mut State, request: pb::FlushRowsRequest| state.flush(&request);
+            let work = |state: &mut State, request: pb::FlushRowsRequest, _: &Option<Fault>| state.flush(&request);
             unary(place, "FlushRows", request, |r: &pb::FlushRowsRequest| labelled(&r.write_stream), work).await
         }
         "FinalizeWriteStream" => {
-            let work = |state: &mut State, request: pb::FinalizeWriteStreamRequest| state.finalize(&request.name);
+            let work =
+                |state: &mut State, request: pb::FinalizeWriteStreamRequest, _: &Option<Fault>| state.finalize(&request.name);
             unary(place, "FinalizeWriteStream", request, |r: &pb::FinalizeWriteStreamRequest| labelled(&r.name), work).await
         }
         "BatchCommitWriteStreams" => {
-            let work = |state: &mut State, request: pb::BatchCommitWriteStreamsRequest| state.commit(&request);
+            let work = |state: &mut State, request: pb::BatchCommitWriteStreamsRequest, _: &Option<Fault>| state.commit(&request);
             let subject =
                 |r: &pb::BatchCommitWriteStreamsRequest| format!("{} {}", labelled(&r.parent), r.write_streams.join(" "));
             unary(place, "BatchCommitWriteStreams", request, subject, work).await
@@ -131,7 +134,7 @@ where
     Q: prost::Message + Default + 'static,
     A: prost::Message + 'static,
     S: Fn(&Q) -> String + Send + 'static,
-    W: FnOnce(&mut State, Q) -> Result<A, Status> + Send + 'static,
+    W: FnOnce(&mut State, Q, &Option<Fault>) -> Result<A, Status> + Send + 'static,
 {
     let token = token_of(request.headers());
     let service = Unary { place, name, subject, work: Some(work), token };
@@ -167,7 +170,7 @@ where
     Q: Send + 'static,
     A: Send + 'static,
     S: Fn(&Q) -> String,
-    W: FnOnce(&mut State, Q) -> Result<A, Status> + Send + 'static,
+    W: FnOnce(&mut State, Q, &Option<Fault>) -> Result<A, Status> + Send + 'static,
 {
     type Response = A;
     type Future = Answering<A>;
@@ -185,15 +188,15 @@ where
                 return place.break_off().await;
             }
             let shared = Arc::clone(&place.shared);
-            let gate = if let Some(Fault::Hold(gate)) = &fault { Some(gate.clone()) } else { None };
+            let wrong = fault.clone();
             // On its own: what is held is done even if the client goes away.
             let done = tokio::spawn(async move {
-                if let Some(gate) = gate {
+                if let Some(Fault::Hold(gate)) = &wrong {
                     gate.pass().await;
                 }
                 let mut state = shared.lock();
                 state.permit_write(resource(&subject))?;
-                work(&mut state, request)
+                work(&mut state, request, &wrong)
             });
             let done = done.await.map_err(|panic| Status::internal(format!("the fake failed: {panic}")))?;
             if matches!(fault, Some(Fault::LoseAnswer)) {

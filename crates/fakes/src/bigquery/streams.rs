@@ -157,11 +157,11 @@ impl State {
             schema_version,
         };
         self.streams.insert(name.clone(), stream);
-        self.shown_stream(&name, true)
+        self.shown_stream(&name, true, false)
     }
 
-    /// The stream as a client sees it.
-    pub(crate) fn shown_stream(&self, name: &str, full: bool) -> Result<pb::WriteStream, Status> {
+    /// The stream as a client sees it; `stale` if it does not know yet of the table's last change of schema.
+    pub(crate) fn shown_stream(&self, name: &str, full: bool, stale: bool) -> Result<pb::WriteStream, Status> {
         let mut shown = pb::WriteStream { name: name.to_owned(), write_mode: 1, ..Default::default() };
         let (project, dataset, table) = parse_table(name)?;
         let table = self.table_of(&project, &dataset, &table)?;
@@ -174,7 +174,8 @@ impl State {
             shown.create_time = Some(stream.created);
             shown.commit_time = stream.committed;
         }
-        shown.table_schema = full.then(|| schema_message(&table.schema));
+        let schema = table.previous_schema.as_ref().filter(|_| stale).unwrap_or(&table.schema);
+        shown.table_schema = full.then(|| schema_message(schema));
         Ok(shown)
     }
 
