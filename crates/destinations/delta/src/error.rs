@@ -23,6 +23,7 @@ pub mod codes {
         MISSING = "delta_table_missing": "The table is gone: its folder or log was removed while it was being written.";
         CHANGED = "delta_table_changed": "The table's columns changed in a way that the rows do not fit, after they were settled. Run again: the rows are decoded anew into the columns that the table has now.";
         PAYLOAD = "delta_committable_unreadable": "The journal holds a record of staged files that this version of Longshore cannot read. Use the version that wrote it, or a newer one.";
+        OPTION = "delta_option": "The pipeline file wants something of a table that Delta has no place for (the message names it: it is an option of BigQuery), or names a column that the table does not have. Nothing was made.";
     }
 }
 

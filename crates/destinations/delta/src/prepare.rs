@@ -6,11 +6,13 @@ use longshore_core::Result;
 use longshore_core::commit::{Contract, WriteDisposition};
 use longshore_core::destination::{Mode, Plan, SchemaChange};
 use longshore_core::error::Retry;
+use longshore_core::schema::TableSchema;
+use longshore_core::table_options::{PartitionBy, TableOptions};
 use serde_json::{Map, Value, json};
 
 use crate::checkpoint;
 use crate::commit::{LogEntry, now_millis};
-use crate::error::{bug, codes, destination};
+use crate::error::{bug, codes, config, destination};
 use crate::log::{Action, LOG, Metadata};
 use crate::schema::{Columns, new_schema};
 use crate::state::{TableState, plain_protocol, with_timestamp_ntz};
@@ -32,10 +34,12 @@ pub(crate) fn prepare(
     mode: Mode,
     refresh: impl Fn() -> Result<Option<TableState>>,
 ) -> Result<Plan> {
+    check_options(&change.table, &change.options)?;
+    let change = SchemaChange { wanted: change.options.describe(&change.wanted), ..change.clone() };
     loop {
         let proposal = match refresh()? {
-            None => create(change)?,
-            Some(state) => evolve(storage, folder, change, &state)?,
+            None => create(&change)?,
+            Some(state) => evolve(storage, folder, &change, &state)?,
         };
         let Some(entry) = proposal.entry.filter(|_| mode == Mode::Apply) else { return Ok(proposal.plan) };
         if entry.version == 0 {
@@ -50,11 +54,39 @@ pub(crate) fn prepare(
     }
 }
 
+/// Refuses what Delta tables have no place for.
+fn check_options(table: &str, options: &TableOptions) -> Result<()> {
+    let by = options.partition.as_ref().map_or(PartitionBy::Day, |partition| partition.by);
+    let of_bigquery = [
+        ("partition_range", matches!(by, PartitionBy::Range { .. })),
+        ("partition_unit", !matches!(by, PartitionBy::Day | PartitionBy::Range { .. })),
+        ("partition_expiration_days", options.partition_expiration_days.is_some()),
+        ("require_partition_filter", options.require_partition_filter),
+        ("cluster_by", !options.cluster_by.is_empty()),
+        ("expiration_days", options.expiration_days.is_some()),
+        ("max_staleness", options.max_staleness.is_some()),
+        ("policy_tag", options.columns.values().any(|column| column.policy_tag.is_some())),
+    ];
+    match of_bigquery.iter().find(|(_, given)| *given) {
+        Some((name, _)) => Err(config(codes::OPTION, format!("Delta table {table} cannot have `{name}`"))
+            .hint(format!("`{name}` is an option of BigQuery; take it out, or land the table there"))),
+        None => Ok(()),
+    }
+}
+
+fn check_named_columns(table: &str, wanted: &TableSchema, options: &TableOptions) -> Result<()> {
+    let Some((option, name)) = options.unknown_column(wanted) else { return Ok(()) };
+    let known: Vec<&str> = wanted.fields.iter().map(|field| field.name.as_str()).collect();
+    Err(config(codes::OPTION, format!("`{option}` of table {table} names {name}: there is no such column"))
+        .hint(format!("columns: {}", known.join(", "))))
+}
+
 fn create(change: &SchemaChange) -> Result<Proposal> {
     let table = &change.table;
     if change.wanted.fields.is_empty() {
         return Ok(Proposal { plan: Plan::default(), entry: None });
     }
+    check_named_columns(table, &change.wanted, &change.options)?;
     let partition_by = change.options.partition.as_ref().map(|partition| partition.column.as_str());
     let (schema, partition_columns) = new_schema(table, &change.wanted, partition_by)?;
     let protocol = plain_protocol();
@@ -64,7 +96,7 @@ fn create(change: &SchemaChange) -> Result<Proposal> {
     if let [column] = partition_columns.as_slice() {
         changes.push(format!("partition {table} by {column}"));
     }
-    let metadata = metadata(&schema, partition_columns);
+    let metadata = metadata(&schema, partition_columns, &change.options);
     let columns = Columns::parse(&metadata)?;
     let info = json!({"operationParameters": {"isManaged": "false", "properties": "{}"}});
     let actions = vec![Action::Protocol(raised.unwrap_or(protocol)), Action::MetaData(metadata)];
@@ -72,19 +104,26 @@ fn create(change: &SchemaChange) -> Result<Proposal> {
     Ok(Proposal { plan: Plan { schema: columns.table_schema(), existed: false, changes }, entry: Some(entry) })
 }
 
-fn metadata(schema: &Value, partition_columns: Vec<String>) -> Metadata {
+fn metadata(schema: &Value, partition_columns: Vec<String>, options: &TableOptions) -> Metadata {
     let mut other = Map::new();
     other.insert("format".into(), json!({"provider": "parquet", "options": {}}));
     other.insert("createdTime".into(), json!(now_millis()));
-    let properties = [
-        ("delta.checkpointInterval", checkpoint::INTERVAL.to_string()),
-        ("delta.dataSkippingNumIndexedCols", INDEXED_COLUMNS.to_string()),
-    ];
+    if let Some(description) = &options.description {
+        other.insert("description".into(), json!(description));
+    }
+    let mut properties = BTreeMap::from([
+        ("delta.checkpointInterval".to_owned(), checkpoint::INTERVAL.to_string()),
+        ("delta.dataSkippingNumIndexedCols".to_owned(), INDEXED_COLUMNS.to_string()),
+    ]);
+    properties.extend(options.labels.iter().map(|(name, value)| (format!("longshore.label.{name}"), value.clone())));
+    if !options.key.is_empty() {
+        properties.insert("longshore.key".into(), json!(options.key).to_string());
+    }
     Metadata {
         id: uuid::Uuid::new_v4().to_string(),
         schema_string: schema.to_string(),
         partition_columns,
-        configuration: properties.into_iter().map(|(key, value)| (key.to_owned(), Some(value))).collect::<BTreeMap<_, _>>(),
+        configuration: properties.into_iter().map(|(key, value)| (key, Some(value))).collect(),
         other,
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Date32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::json::ReaderBuilder;
 use longshore_core::commit::Published;
-use longshore_core::destination::{Destination, Mode};
+use longshore_core::destination::{Destination, Mode, SchemaChange};
 use longshore_core::schema::{Field, TableSchema, Type};
-use longshore_core::table_options::TableOptions;
+use longshore_core::table_options::{ColumnOptions, Partition, PartitionBy, TableOptions};
 use serde_json::{Value, json};
 
 use crate::bench::{Warehouse, change, columns, load, prepare, publish, query, read, stage_rows, to_json};
@@ -214,4 +214,63 @@ async fn what_cannot_be_a_table_is_refused_before_anything_is_made() {
         assert_eq!(destination.prepare(&change, Mode::Apply).await.unwrap_err().code(), "delta_name");
     }
     assert_eq!(std::fs::read_dir(warehouse.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn descriptions_labels_and_the_key_stand_in_the_log() {
+    let warehouse = Warehouse::new();
+    let destination = warehouse.open();
+    let id = ColumnOptions { description: Some("the number".into()), policy_tag: None };
+    let mut wanted = change(columns());
+    wanted.options = TableOptions {
+        description: Some("All orders".into()),
+        labels: [("team".to_owned(), "Sales & more".to_owned())].into(),
+        key: vec!["id".into()],
+        columns: [("ID".to_owned(), id)].into(),
+        ..TableOptions::default()
+    };
+    let plan = prepare(&destination, &wanted).await;
+    assert_eq!(plan.schema.fields[0].description.as_deref(), Some("the number"));
+    let log = std::fs::read_to_string(warehouse.table().join("_delta_log/00000000000000000000.json")).unwrap();
+    let metadata =
+        log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).find(|line| line.get("metaData").is_some());
+    let metadata = metadata.unwrap()["metaData"].clone();
+    assert_eq!(metadata["description"], "All orders");
+    assert_eq!(metadata["configuration"]["longshore.label.team"], "Sales & more");
+    assert_eq!(metadata["configuration"]["longshore.key"], r#"["id"]"#);
+    // Others read it, and a change of columns keeps it.
+    let mut wider = columns();
+    wider.fields.push(Field::new("late", Type::String));
+    prepare(&destination, &change(wider)).await;
+    let table = load(&warehouse.table()).await;
+    let metadata = table.snapshot().unwrap().metadata().clone();
+    assert_eq!(metadata.description(), Some("All orders"));
+    assert_eq!(metadata.configuration().get("longshore.key").map(String::as_str), Some(r#"["id"]"#));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_bigquery_can_do_is_refused_by_its_name() {
+    let warehouse = Warehouse::new();
+    let destination = warehouse.open();
+    let by = |by| Some(Partition { column: "id".into(), by });
+    let none = TableOptions::default;
+    let tagged = ColumnOptions { policy_tag: Some("t".into()), ..ColumnOptions::default() };
+    let refused = [
+        ("partition_unit", TableOptions { partition: by(PartitionBy::Month), ..none() }),
+        ("partition_range", TableOptions { partition: by(PartitionBy::Range { start: 0, end: 9, interval: 1 }), ..none() }),
+        ("partition_expiration_days", TableOptions { partition_expiration_days: Some(1), ..TableOptions::by_day("id") }),
+        ("require_partition_filter", TableOptions { require_partition_filter: true, ..TableOptions::by_day("id") }),
+        ("cluster_by", TableOptions { cluster_by: vec!["id".into()], ..none() }),
+        ("expiration_days", TableOptions { expiration_days: Some(1), ..none() }),
+        ("max_staleness", TableOptions { max_staleness: Some(1), ..none() }),
+        ("policy_tag", TableOptions { columns: [("id".to_owned(), tagged)].into(), ..none() }),
+        ("key", TableOptions { key: vec!["nothing".into()], ..none() }),
+    ];
+    for (name, options) in refused {
+        let wanted = SchemaChange { options, ..change(columns()) };
+        let error = destination.prepare(&wanted, Mode::Apply).await.unwrap_err();
+        assert_eq!((error.kind(), error.code()), (longshore_core::error::Kind::Config, "delta_option"), "{name}");
+        assert!(error.to_string().contains(&format!("`{name}`")), "{error}");
+    }
+    assert!(!warehouse.table().exists());
 }
