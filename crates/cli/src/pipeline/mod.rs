@@ -2,6 +2,7 @@
 
 pub mod conform;
 pub mod interpolate;
+mod tables;
 pub mod yaml;
 
 use std::collections::BTreeMap;
@@ -13,12 +14,12 @@ use longshore_core::commit::{Contract, DEAD_LETTERS, WriteDisposition};
 use longshore_core::destination::Destination;
 use longshore_core::error::{Error, Kind, Place, Result, code};
 use longshore_core::source::Source;
-use longshore_core::table_options::TableOptions;
 use longshore_engine::Pipeline;
 use serde_json::Value;
 
 use self::conform::{conform, unknown};
 use self::interpolate::Variables;
+use self::tables::TableSettings;
 use self::yaml::{Content, Node, invalid};
 
 /// A pipeline: where rows come from, where they land, and under which rules. Values may name variables: `${NAME}`, or
@@ -33,7 +34,7 @@ pub struct Settings {
     /// Where rows land: `type` names the connector, the other keys are its settings.
     #[serde(rename = "destination")]
     _destination: Value,
-    /// Rules for single tables; under `*` for every other.
+    /// Rules for single tables; under `*` for every table that is not named.
     #[serde(default)]
     tables: BTreeMap<String, TableSettings>,
     /// What becomes of the rows that a table has.
@@ -45,28 +46,6 @@ pub struct Settings {
     /// When to run. Taken note of; `longshore run` runs at once.
     #[serde(default)]
     schedule: Option<Value>,
-}
-
-/// Rules for one table.
-#[derive(Debug, Clone, Default, serde::Deserialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-struct TableSettings {
-    /// The column to partition a new table by; a TIMESTAMP or DATETIME by its UTC day.
-    partition_by: Option<String>,
-    /// What may happen to the columns.
-    schema: Option<ContractName>,
-}
-
-/// What may happen to a table's columns when records do not match them.
-#[derive(Debug, Clone, Copy, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum ContractName {
-    /// Columns are added, types widened where no value changes.
-    Evolve,
-    /// Nothing: a record that does not fit is a dead letter.
-    Freeze,
-    /// Nothing: unknown columns are dropped, counted and reported.
-    Ignore,
 }
 
 /// What becomes of the rows that a table has.
@@ -184,6 +163,11 @@ impl Settings {
             let place = table.map_or_else(|| place("dead_letters"), |node| node.place.clone());
             return Err(invalid(place, format!("in this version dead letters are kept in the table `{DEAD_LETTERS}`")));
         }
+        let nodes = root.get("tables");
+        let option = |(name, table): (&String, &TableSettings)| {
+            let node = nodes.and_then(|nodes| nodes.get(name)).unwrap_or(root);
+            Ok((name.clone(), table.options(node)?))
+        };
         let any = self.tables.get("*");
         let contracts = self.tables.iter().filter(|(name, _)| *name != "*");
         Ok(Pipeline {
@@ -196,34 +180,18 @@ impl Settings {
                 Make::Destination { place, .. } => place(&destination.settings)?,
                 Make::Source { .. } => return Err(destination.misplaced()),
             },
-            contract: any.and_then(|table| table.schema).map_or(Contract::Evolve, ContractName::contract),
-            contracts: contracts.filter_map(|(name, table)| Some((name.clone(), table.schema?.contract()))).collect(),
+            contract: any.and_then(TableSettings::contract).unwrap_or(Contract::Evolve),
+            contracts: contracts.filter_map(|(name, table)| Some((name.clone(), table.contract()?))).collect(),
             disposition: match self.write {
                 Write::Append => WriteDisposition::Append,
                 Write::Truncate => WriteDisposition::Truncate,
                 Write::Empty => WriteDisposition::Empty,
             },
-            options: self.tables.iter().map(|(name, table)| (name.clone(), table.options())).collect(),
+            options: self.tables.iter().map(option).collect::<Result<_>>()?,
             max_dead_letters: self.dead_letters.max,
             stop_on_max: self.dead_letters.stop_on_max,
             ..Pipeline::default()
         })
-    }
-}
-
-impl TableSettings {
-    fn options(&self) -> TableOptions {
-        self.partition_by.as_deref().map(TableOptions::by_day).unwrap_or_default()
-    }
-}
-
-impl ContractName {
-    fn contract(self) -> Contract {
-        match self {
-            ContractName::Evolve => Contract::Evolve,
-            ContractName::Freeze => Contract::Freeze,
-            ContractName::Ignore => Contract::Ignore,
-        }
     }
 }
 
