@@ -267,3 +267,65 @@ fn case_13_a_store_that_was_lost_or_restored_is_refused_and_mended_by_repair() {
     assert_eq!(scene.run(scene.load(&[])).code, 0);
     assert_eq!(scene.server.rows("shop", "t").len(), 2 * RECORDS - 4 + 3);
 }
+
+#[test]
+fn a_column_of_integers_takes_the_decimals_of_a_later_file() {
+    for method in METHODS {
+        let scene = Scene::new(method);
+        scene.place.write("a.csv", "k,n,x\n1,9007199254740993,1\n2,,2\n");
+        scene.place.write("b.csv", "k,n,x\n3,0.5,15e-1\n4,7,2e-3\n");
+        scene.place.write("c.csv", "k,n,x\n5,0.0000000000001,3\n");
+        let load = |file: &str| {
+            let to = ["--to", "bigquery://acme/shop", "--table", "t", "--json"];
+            let said = scene.run(scene.command(&[&["load", file], to.as_slice()].concat()));
+            assert_eq!(said.code, 0, "{method}: {said}");
+            said
+        };
+        load("a.csv");
+        let said = load("b.csv");
+        for words in ["widen column n from INT64 to NUMERIC", "widen column x from INT64 to FLOAT64"] {
+            assert!(said.stdout.contains(words), "{said}");
+        }
+        assert!(load("c.csv").stdout.contains("widen column n from NUMERIC to BIGNUMERIC"));
+        let mut rows = scene.server.rows("shop", "t");
+        rows.sort_by_key(|row| row["k"].as_i64());
+        let wanted = json!([
+            {"k": 1, "n": "9007199254740993", "x": 1.0}, {"k": 2, "x": 2.0},
+            {"k": 3, "n": "0.5", "x": 1.5}, {"k": 4, "n": "7", "x": 0.002},
+            {"k": 5, "n": "0.0000000000001", "x": 3.0},
+        ]);
+        assert_eq!(json!(rows), wanted, "{method}");
+        assert_eq!(scene.server.rows("shop", "_dead_letters"), [] as [Value; 0]);
+    }
+}
+
+#[test]
+fn a_pipeline_file_says_what_a_new_table_is_like() {
+    let scene = Scene::new("storage_write_pending");
+    scene.place.write("orders.csv", "id,at\n1,2024-05-01\n2,2024-06-01\n");
+    let pipeline = "\
+pipeline: orders
+source: {type: files, path: orders.csv}
+destination: {type: bigquery, project: acme, dataset: shop, anonymous: true, endpoint: ${REST}, write_endpoint: ${REST}}
+tables:
+  orders: {partition_by: at, partition_unit: month, cluster_by: id, labels: {team: sales}, key: id}
+";
+    let pipeline = pipeline.replace("${REST}", &scene.server.rest());
+    scene.place.write("p.yaml", &pipeline);
+    let said = scene.run(scene.command(&["run", "p.yaml", "--json"]));
+    assert_eq!(said.code, 0, "{said}");
+    assert!(said.stdout.contains("partition orders by month of at"), "{said}");
+    let table = scene.server.table("shop", "orders").expect("made");
+    assert_eq!(table["timePartitioning"], json!({"type": "MONTH", "field": "at"}));
+    assert_eq!((&table["clustering"]["fields"], &table["labels"]), (&json!(["id"]), &json!({"team": "sales"})));
+    assert_eq!(scene.server.row_count("shop", "orders"), 2);
+    scene.place.write(
+        "p.yaml",
+        &pipeline.replace("labels: {team", "labels: {Team").replace("path: orders.csv", "path: new.csv, table: orders"),
+    );
+    scene.place.write("new.csv", "id,at\n3,2024-07-01\n");
+    scene.server.drop_table("shop", "orders");
+    let said = scene.run(scene.command(&["check", "p.yaml"]));
+    assert_eq!(said.code, 3, "{said}");
+    assert!(said.stderr.contains("BigQuery does not take the label `Team: sales`"), "{said}");
+}

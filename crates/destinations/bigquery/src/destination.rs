@@ -19,13 +19,14 @@ use crate::config::{BigQueryConfig, Method};
 use crate::credentials::Identity;
 use crate::error::{bug, codes, destination};
 use crate::marks::{self, Mark, Newest, State};
+use crate::prepare::Prepare;
 use crate::publish::{Outcome, Publish};
 use crate::rest::Rest;
 use crate::spool::Spool;
 use crate::stage::{self, Idle, Shared, Stage, Staged};
 use crate::tables::{Remote, Tables};
 use crate::write::StorageWrite;
-use crate::{payload, prepare, restage};
+use crate::{payload, restage};
 
 /// Writes the tables of one dataset. Safe to share between tasks; several of them, in several processes, may write the same tables
 /// at once.
@@ -124,7 +125,9 @@ impl Destination for BigQueryDestination {
     }
 
     async fn prepare(&self, change: &SchemaChange, mode: Mode) -> Result<Plan> {
-        prepare::prepare(&self.shared.tables, change, mode).await
+        let (shared, patience) = (&self.shared, self.shared.patience());
+        let write = (shared.method != Method::LoadJob).then_some(&shared.write);
+        Prepare { tables: &shared.tables, write, patience: &patience }.run(change, mode).await
     }
 
     async fn stage(

@@ -26,11 +26,6 @@ use crate::write::StorageWrite;
 /// How often somebody else may change a table between our look at it and our change.
 const RACES: u32 = 10;
 
-/// Makes the table ready, or says what that would take.
-pub(crate) async fn prepare(tables: &Tables, change: &SchemaChange, mode: Mode) -> Result<Plan> {
-    Prepare { tables, write: None, patience: &Patience::default() }.run(change, mode).await
-}
-
 /// What `prepare` works with.
 pub(crate) struct Prepare<'a> {
     pub(crate) tables: &'a Tables,

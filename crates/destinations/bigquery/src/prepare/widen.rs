@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 use super::ask::any_row;
 use crate::tables::{Remote, Tables};
 
+/// Up to here every integer is a double of its own: 2^53.
+const LAST_EXACT: i64 = 1 << 53;
+
 /// A column that is to have a wider type.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Widening {
@@ -35,7 +38,7 @@ pub(super) async fn wanted(tables: &Tables, table: &str, remote: &Remote, wanted
             continue;
         }
         let column = &widening.column;
-        let inexact = format!("SAFE_CAST(CAST(`{column}` AS FLOAT64) AS INT64) IS DISTINCT FROM `{column}`");
+        let inexact = format!("`{column}` NOT BETWEEN -{LAST_EXACT} AND {LAST_EXACT}");
         if widening.to != Type::Float64 || !any_row(tables, table, remote, &inexact).await? {
             found.push(widening);
         }

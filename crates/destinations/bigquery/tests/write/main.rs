@@ -8,3 +8,4 @@ mod conformance;
 mod official_client;
 mod own_server;
 mod refused;
+mod tables;
