@@ -244,3 +244,30 @@ async fn rows_of_write_streams_can_be_changed_at_once() {
     assert_eq!(changed(&fake, "DELETE FROM d.t WHERE n IN (1, 2)").await, "2");
     assert_eq!(seen(&fake), [0, 3]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_does_not_write_over_a_load_that_came_in_while_it_ran() {
+    let fake = fake().await;
+    table(&fake, json!([{"name": "n", "type": "INT64"}]));
+    let statements = {
+        let fake = fake.clone();
+        tokio::spawn(async move {
+            loop {
+                changed(&fake, "UPDATE d.t SET n = n WHERE TRUE").await;
+            }
+        })
+    };
+    for n in 0..50 {
+        fake.put_object("b", "n", format!("{{\"n\": {n}}}\n").repeat(10));
+        let job = json!({"configuration": {"load": {
+            "sourceUris": ["gs://b/n"], "sourceFormat": "NEWLINE_DELIMITED_JSON", "writeDisposition": "WRITE_TRUNCATE",
+            "destinationTable": {"projectId": "p", "datasetId": "d", "tableId": "t"},
+        }}});
+        let (_, job) = post(&fake, "projects/p/jobs", job).await;
+        assert_eq!(job["status"], json!({"state": "DONE"}), "{job}");
+        // Comes after whatever statement was under way.
+        assert_eq!(changed(&fake, "DELETE FROM d.t WHERE FALSE").await, "0");
+        assert_eq!(seen(&fake), [n; 10]);
+    }
+    statements.abort();
+}
