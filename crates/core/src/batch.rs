@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
 
 use crate::budget::Permit;
-use crate::error::Place;
+use crate::error::{Error, Kind, Place, code};
 use crate::position::Covers;
-use crate::schema::TableSchema;
+use crate::schema::{Field, Mode, TableSchema, Type};
 
 /// The rows of one table, in the table's own schema (the one `prepare` settled), or changes to it.
 #[derive(Debug, Clone)]
@@ -27,6 +27,48 @@ pub struct Changes {
     pub operations: Vec<Operation>,
     /// The source's order key, one per row; text order is the order of the changes.
     pub order: Vec<String>,
+}
+
+/// The column of a history that says what happened: `upsert` or `delete`.
+pub const OPERATION: &str = "_operation";
+/// The column of a history with the source's order key.
+pub const ORDER: &str = "_order";
+
+impl Changes {
+    /// The columns of a table that keeps every change as a row: those of the rows, what happened, and the order key.
+    pub fn history(schema: &TableSchema) -> TableSchema {
+        let column = |name: &str, description: &str| Field {
+            description: Some(description.to_owned()),
+            ..Field::new(name, Type::String).with_mode(Mode::Required)
+        };
+        let more =
+            [column(OPERATION, "What happened to the row: upsert or delete"), column(ORDER, "Where it stands among the changes")];
+        // A delete may know nothing but the key.
+        let nullable = |field: &Field| match field.mode {
+            Mode::Required => field.clone().with_mode(Mode::Nullable),
+            _ => field.clone(),
+        };
+        TableSchema::new(schema.fields.iter().map(nullable).chain(more).collect())
+    }
+
+    /// The changes as rows of these columns, found by their names. What the changes do not have is null.
+    pub fn to_rows(&self, columns: &TableSchema) -> crate::Result<RecordBatch> {
+        let name = |operation: &Operation| if *operation == Operation::Delete { "delete" } else { "upsert" };
+        let schema = columns.to_arrow();
+        let column = |field: &arrow::datatypes::FieldRef| -> ArrayRef {
+            match field.name().as_str() {
+                OPERATION => Arc::new(StringArray::from_iter_values(self.operations.iter().map(name))),
+                ORDER => Arc::new(StringArray::from_iter_values(&self.order)),
+                other => match self.rows.column_by_name(other) {
+                    Some(column) => column.clone(),
+                    None => arrow::array::new_null_array(field.data_type(), self.rows.num_rows()),
+                },
+            }
+        };
+        let columns = schema.fields().iter().map(column).collect();
+        RecordBatch::try_new(schema, columns)
+            .map_err(|e| Error::new(Kind::Bug, code::BUG, "changes do not fit the columns of their table").caused_by(e))
+    }
 }
 
 /// What happened to a row.

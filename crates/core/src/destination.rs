@@ -25,6 +25,7 @@ use crate::Result;
 use crate::batch::{Payload, Rows};
 use crate::commit::{Application, AttemptId, CommitNumber, Committable, Contract, Published, Refused, WriteDisposition};
 use crate::error::{Error, Kind, code};
+use crate::inspection::Finding;
 use crate::retry::Patience;
 use crate::schema::TableSchema;
 use crate::table_options::TableOptions;
@@ -193,6 +194,13 @@ pub trait Destination: Send + Sync {
     /// What the destination's own log still tells of the commits of this application in a table, oldest first: the notes that
     /// `publish` wrote. For a repair of the store; nothing if the destination keeps no such log.
     async fn history(&self, _application: &Application, _table: &str) -> Result<Vec<PastCommit>> {
+        Ok(Vec::new())
+    }
+
+    /// Whether a run could do its work here, and what that would cost. `wanted` is every table that rows would go to, with the answer of
+    /// `prepare`, or an empty one where that failed; `bytes` is what would be read. Changes nothing, and says as a finding whatever can be
+    /// said as one; nothing if the destination has nothing to say.
+    async fn inspect(&self, _wanted: &[(SchemaChange, Plan)], _bytes: u64) -> Result<Vec<Finding>> {
         Ok(Vec::new())
     }
 

@@ -10,6 +10,7 @@ pub mod destination;
 pub mod error;
 pub mod event;
 pub mod failpoint;
+pub mod inspection;
 pub mod lanes;
 pub mod names;
 pub mod position;

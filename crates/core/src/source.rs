@@ -55,6 +55,8 @@ pub struct Splits {
 pub struct Description {
     /// The columns that each table would need, in the order in which they were first seen.
     pub tables: BTreeMap<String, TableSchema>,
+    /// The tables that come as changes by key, each with the columns of its key.
+    pub keys: BTreeMap<String, Vec<String>>,
     /// The splits as they are to be read: completed with what the look found out (digest, record paths, delimiter).
     pub splits: Vec<Split>,
     /// The splits that cannot be read at all, each with its reject. They are not among `splits`.

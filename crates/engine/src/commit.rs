@@ -1,22 +1,21 @@
 //! One commit, in five steps. Each step is durable before the next begins.
 
-use std::collections::BTreeMap;
-
 use longshore_core::Result;
 use longshore_core::batch::Reject;
 use longshore_core::commit::{
     AttemptId, Completion, DEAD_LETTERS, Draft, Entry, EntryState, Landing, Published, Receipt, Refused,
 };
-use longshore_core::destination::{Publication, SchemaChange};
+use longshore_core::destination::Publication;
 use longshore_core::error::{Error, Kind};
 use longshore_core::event::RunEvent;
 use longshore_core::failpoint;
 use longshore_core::position::Covers;
 use longshore_core::retry::Policy;
-use longshore_core::source::{Description, Split, Target};
+use longshore_core::source::{Description, Split};
 
 use crate::error::TABLE_PARKED;
 use crate::lease::interrupted;
+use crate::prepare::Prepared;
 use crate::repair::Note;
 use crate::run::Session;
 use crate::stage::{Staged, stage};
@@ -44,7 +43,7 @@ impl Session {
         }
 
         // Prepare: tables and columns. A crash here leaves an empty table or column, which the next run uses.
-        let targets = self.prepare(&found).await?;
+        let prepared = self.prepare(&found).await?;
         failpoint::hit("prepare.after");
 
         // 1. Stage. The attempt is registered first, so that whatever a crash leaves behind can be named and swept.
@@ -52,7 +51,7 @@ impl Session {
         let attempt = self.store.begin_attempt(&self.pipeline.name, self.lease.epoch()).await?;
         failpoint::hit("attempt.after");
         let token = uuid::Uuid::new_v4().simple().to_string();
-        let draft = match self.stage(&attempt, &token, targets, found).await {
+        let draft = match self.stage(&attempt, &token, &prepared, found).await {
             // Nothing of what was read is to be journalled: dead letters that still do not fit.
             Ok(draft) if draft.covers.is_empty() => {
                 self.give_up(&attempt).await;
@@ -111,41 +110,11 @@ impl Session {
         Ok(entry)
     }
 
-    async fn prepare(&self, found: &Description) -> Result<BTreeMap<String, Target>> {
-        let tables: Vec<String> = found.tables.keys().cloned().collect();
-        self.check_marks(&tables).await?;
-        let mut targets = BTreeMap::new();
-        for (table, wanted) in &found.tables {
-            let contract = self.pipeline.contract(table);
-            let plan = self
-                .prepare_table(SchemaChange {
-                    table: table.clone(),
-                    wanted: wanted.clone(),
-                    contract,
-                    disposition: self.pipeline.disposition,
-                    options: self.pipeline.options(table),
-                })
-                .await?;
-            // No columns: a table that is to be emptied and is not there.
-            if !plan.schema.fields.is_empty() {
-                targets.insert(table.clone(), Target { schema: plan.schema, contract });
-            }
-        }
-        Ok(targets)
-    }
-
-    async fn stage(
-        &self,
-        attempt: &AttemptId,
-        token: &str,
-        targets: BTreeMap<String, Target>,
-        found: Description,
-    ) -> Result<Draft> {
+    async fn stage(&self, attempt: &AttemptId, token: &str, prepared: &Prepared, found: Description) -> Result<Draft> {
         let Description { splits, refused, landings, .. } = found;
-        let schemas = targets.iter().map(|(table, target)| (table.clone(), target.schema.clone())).collect();
         let all: Vec<Split> = splits.iter().cloned().chain(refused.iter().map(|(split, _)| split.clone())).collect();
         let was_refused: Vec<String> = refused.iter().map(|(split, _): &(Split, Reject)| split.name.clone()).collect();
-        let staged = stage(self, attempt, token, targets, &splits, refused).await?;
+        let staged = stage(self, attempt, token, prepared, &splits, refused).await?;
         Ok(Draft {
             pipeline: self.pipeline.name.clone(),
             token: token.to_owned(),
@@ -157,7 +126,7 @@ impl Session {
             replayed: replayed(&staged.covers),
             covers: staged.covers,
             committables: staged.committables,
-            schemas,
+            schemas: prepared.schemas.clone(),
             counts: staged.counts,
             origins: staged.origins,
             dead_letters: Vec::new(),

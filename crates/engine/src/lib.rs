@@ -12,13 +12,14 @@ mod history;
 mod lease;
 pub mod pipeline;
 pub mod plan;
+mod prepare;
 mod recover;
 pub mod repair;
 mod run;
 mod stage;
 
 pub use error::ALL as CODES;
-pub use pipeline::{Outcome, Pipeline};
+pub use pipeline::{Keep, Outcome, Pipeline};
 pub use plan::{RunPlan, TablePlan, plan};
 pub use repair::{Finding, repair};
 pub use run::run;

@@ -24,6 +24,8 @@ pub struct Pipeline {
     pub disposition: WriteDisposition,
     /// Table -> what a new one is to be like; `*` for every table that is not named.
     pub options: BTreeMap<String, TableOptions>,
+    /// Table -> what is kept of its changes by key; `*` for every table that is not named.
+    pub changes: BTreeMap<String, Keep>,
     /// With more dead letters than this the outcome is [`Outcome::over_max`].
     pub max_dead_letters: Option<u64>,
     /// Whether to stop unpublished then.
@@ -42,6 +44,18 @@ pub struct Pipeline {
     pub commit_splits: usize,
 }
 
+/// What is kept of changes by key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// The rows as they are now.
+    #[default]
+    Current,
+    /// Every change as a row.
+    History,
+    /// The rows as they are now, and in a second table, `NAME_history`, every change.
+    Both,
+}
+
 impl Default for Pipeline {
     fn default() -> Self {
         Self {
@@ -52,6 +66,7 @@ impl Default for Pipeline {
             contracts: BTreeMap::new(),
             disposition: WriteDisposition::Append,
             options: BTreeMap::new(),
+            changes: BTreeMap::new(),
             max_dead_letters: None,
             stop_on_max: false,
             memory: 256 << 20,
@@ -68,6 +83,11 @@ impl Pipeline {
     /// What may happen to this table's columns.
     pub fn contract(&self, table: &str) -> Contract {
         self.contracts.get(table).copied().unwrap_or(self.contract)
+    }
+
+    /// What is kept of this table's changes.
+    pub fn changes(&self, table: &str) -> Keep {
+        self.changes.get(table).or_else(|| self.changes.get("*")).copied().unwrap_or_default()
     }
 
     /// What this table is to be like if it is new.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use longshore_core::Result;
 use longshore_core::budget::Budget;
-use longshore_core::destination::{Destination, Mode, Plan, SchemaChange};
+use longshore_core::destination::{Destination, Mode, Plan};
 use longshore_core::event::{Events, Observer};
 use longshore_core::schema::TableSchema;
 use longshore_core::source::{Context, Source};
@@ -12,6 +12,7 @@ use longshore_core::stop::Stop;
 use longshore_core::store::Store;
 
 use crate::pipeline::Pipeline;
+use crate::prepare::wanted;
 
 /// What a run would do to one table.
 #[derive(Debug, Clone)]
@@ -57,19 +58,12 @@ pub async fn plan(
     let inputs = found.splits.iter().map(|split| (split.name.clone(), split.bytes)).collect();
     let described = source.describe(&cx, found.splits, store.as_ref()).await?;
     let mut tables = Vec::new();
-    for (table, wanted) in described.tables {
-        let change = SchemaChange {
-            table: table.clone(),
-            wanted: wanted.clone(),
-            contract: pipeline.contract(&table),
-            disposition: pipeline.disposition,
-            options: pipeline.options(&table),
-        };
+    for (_, change) in wanted(pipeline, &described) {
         let plan = destination.prepare(&change, Mode::DryRun).await?;
         if plan.schema.fields.is_empty() {
             continue;
         }
-        tables.push(TablePlan { table, found: wanted, plan });
+        tables.push(TablePlan { table: change.table, found: change.wanted, plan });
     }
     let refused = described.refused.into_iter().map(|(split, reject)| (split.name, reject.reason)).collect();
     Ok(RunPlan { tables, inputs, skipped: found.skipped, refused })

@@ -14,6 +14,7 @@ use longshore_core::event::{Phase, RunEvent};
 use longshore_core::lanes::in_lanes;
 use longshore_core::position::Covers;
 use longshore_core::retry::Policy;
+use longshore_core::schema::TableSchema;
 use longshore_core::source::{Source, Split, Target};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -21,6 +22,7 @@ use tokio::task::JoinHandle;
 use crate::dead_letters::{self, Letters};
 use crate::error::ROWS_REFUSED;
 use crate::lease::interrupted;
+use crate::prepare::Prepared;
 use crate::run::Session;
 
 /// Rejects that are told one by one; later ones are only counted.
@@ -67,12 +69,12 @@ pub(crate) async fn stage(
     session: &Session,
     attempt: &AttemptId,
     token: &str,
-    targets: BTreeMap<String, Target>,
+    prepared: &Prepared,
     splits: &[Split],
     refused: Vec<(Split, Reject)>,
 ) -> Result<Staged> {
-    let mut staging = Staging::new(session, attempt, token, &targets);
-    let result = staging.feed(splits, targets, refused).await;
+    let mut staging = Staging::new(session, attempt, token, prepared);
+    let result = staging.feed(splits, refused).await;
     // A table whose staging failed says why; the channel that it left only says that it left.
     let staged = staging.finish(result.is_ok()).await;
     match (result, staged) {
@@ -87,6 +89,7 @@ pub(crate) async fn stage(
 
 struct Staging<'a> {
     session: &'a Session,
+    prepared: &'a Prepared,
     stagers: BTreeMap<String, Stager>,
     letters: Letters,
     counts: Counts,
@@ -95,11 +98,11 @@ struct Staging<'a> {
 }
 
 impl<'a> Staging<'a> {
-    fn new(session: &'a Session, attempt: &AttemptId, token: &str, targets: &BTreeMap<String, Target>) -> Self {
+    fn new(session: &'a Session, attempt: &AttemptId, token: &str, prepared: &'a Prepared) -> Self {
         let mut stagers = BTreeMap::new();
-        for (table, target) in targets {
+        for (table, schema) in &prepared.schemas {
             let disposition = session.pipeline.disposition;
-            stagers.insert(table.clone(), start(&session.destination, attempt, table, target, disposition));
+            stagers.insert(table.clone(), start(&session.destination, attempt, table, schema, disposition));
         }
         let letters = Letters {
             token: token.to_owned(),
@@ -110,22 +113,17 @@ impl<'a> Staging<'a> {
             keys: Vec::new(),
         };
         let mut counts = Counts::default();
-        counts.rows.extend(targets.keys().map(|table| (table.clone(), 0)));
-        Self { session, stagers, letters, counts, rows: BTreeMap::new(), rejects: BTreeMap::new() }
+        counts.rows.extend(prepared.targets.keys().map(|table| (table.clone(), 0)));
+        Self { session, prepared, stagers, letters, counts, rows: BTreeMap::new(), rejects: BTreeMap::new() }
     }
 
-    async fn feed(
-        &mut self,
-        splits: &[Split],
-        targets: BTreeMap<String, Target>,
-        refused: Vec<(Split, Reject)>,
-    ) -> Result<Vec<Covers>> {
+    async fn feed(&mut self, splits: &[Split], refused: Vec<(Split, Reject)>) -> Result<Vec<Covers>> {
         let mut covers = Vec::new();
         for (split, reject) in refused {
             covers.push(self.session.source.covers(&split));
             self.reject(&split.name, vec![reject]).await?;
         }
-        let mut decoded = decode(self.session, splits, targets);
+        let mut decoded = decode(self.session, splits, self.prepared.targets.clone());
         while let Some(part) = decoded.next().await {
             if self.session.cx.stop.is_requested() {
                 return Err(interrupted());
@@ -148,13 +146,29 @@ impl<'a> Staging<'a> {
         if rows > 0 {
             *self.rows.entry((split.to_owned(), batch.table.clone())).or_default() += rows;
             *self.counts.rows.entry(batch.table.clone()).or_default() += rows;
-            let stager = self.stagers.get_mut(&batch.table).ok_or_else(|| {
-                Error::new(Kind::Bug, code::BUG, format!("rows came for the table {}, which was not described", batch.table))
-            })?;
-            stager.origins.note(split, rows);
-            send(stager, batch.rows).await?;
+            self.rows(split, &batch.table, batch.rows).await?;
         }
         if batch.rejects.is_empty() { Ok(()) } else { self.reject(split, batch.rejects).await }
+    }
+
+    /// Hands rows to the stager of their table; changes to that which keeps them all as rows, too.
+    async fn rows(&mut self, split: &str, table: &str, rows: Rows) -> Result<()> {
+        if let (Rows::Changes(changes), Some(history)) = (&rows, self.prepared.histories.get(table)) {
+            let columns = self.prepared.schemas.get(history).cloned().unwrap_or_default();
+            self.hand_over(split, history, Rows::Plain(changes.to_rows(&columns)?)).await?;
+            if history == table {
+                return Ok(());
+            }
+        }
+        self.hand_over(split, table, rows).await
+    }
+
+    async fn hand_over(&mut self, split: &str, table: &str, rows: Rows) -> Result<()> {
+        let stager = self.stagers.get_mut(table).ok_or_else(|| {
+            Error::new(Kind::Bug, code::BUG, format!("rows came for the table {table}, which was not described"))
+        })?;
+        stager.origins.note(split, rows.len() as u64);
+        send(stager, rows).await
     }
 
     async fn reject(&mut self, split: &str, rejects: Vec<Reject>) -> Result<()> {
@@ -175,8 +189,8 @@ impl<'a> Staging<'a> {
         }
         if !self.stagers.contains_key(DEAD_LETTERS) {
             self.session.prepare_dead_letters().await?;
-            let target = Target { schema: dead_letters::SCHEMA.clone(), contract: Default::default() };
-            let stager = start(&self.session.destination, &self.letters.attempt, DEAD_LETTERS, &target, WriteDisposition::Append);
+            let (attempt, schema) = (&self.letters.attempt, &dead_letters::SCHEMA);
+            let stager = start(&self.session.destination, attempt, DEAD_LETTERS, schema, WriteDisposition::Append);
             self.stagers.insert(DEAD_LETTERS.to_owned(), stager);
         }
         send(&self.stagers[DEAD_LETTERS], Rows::Plain(rows)).await
@@ -276,12 +290,12 @@ fn start(
     destination: &Arc<dyn Destination>,
     attempt: &AttemptId,
     table: &str,
-    target: &Target,
+    schema: &TableSchema,
     disposition: WriteDisposition,
 ) -> Stager {
     let (sender, mut receiver) = mpsc::channel(WAITING);
     let batches = stream::poll_fn(move |cx| receiver.poll_recv(cx)).boxed();
-    let (destination, attempt, table, schema) = (destination.clone(), attempt.clone(), table.to_owned(), target.schema.clone());
+    let (destination, attempt, table, schema) = (destination.clone(), attempt.clone(), table.to_owned(), schema.clone());
     let task = tokio::spawn(async move { destination.stage(&attempt, &table, &schema, disposition, batches).await });
     Stager { sender, task, origins: Origins::default() }
 }

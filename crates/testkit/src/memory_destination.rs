@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use futures::StreamExt;
-use longshore_core::batch::{Payload, Rows};
+use longshore_core::batch::{Changes, Operation, Payload, Rows};
 use longshore_core::commit::{Application, AttemptId, CommitNumber, Committable, Contract, Published, Refused, WriteDisposition};
 use longshore_core::destination::{Batches, Destination, Mode, PastCommit, Plan, Publication, SchemaChange, TableMark};
 use longshore_core::error::{Code, Error, Kind, Retry};
@@ -68,6 +68,10 @@ struct Data {
 struct Table {
     id: u64,
     schema: TableSchema,
+    /// The columns of its key, if it takes changes.
+    key: Vec<String>,
+    /// The order of each key's last change.
+    orders: BTreeMap<String, String>,
     rows: Vec<RecordBatch>,
     marks: BTreeMap<String, CommitNumber>,
     commits: u64,
@@ -78,6 +82,7 @@ struct Table {
 struct Staged {
     attempt: AttemptId,
     rows: Vec<RecordBatch>,
+    changes: Vec<Changes>,
     published: bool,
 }
 
@@ -221,6 +226,30 @@ fn batch_to_json(batch: &RecordBatch) -> Vec<Value> {
         .collect()
 }
 
+impl Table {
+    /// Applies changes in their own order, unless the table has a newer one of the key.
+    fn change(&mut self, changes: &Changes) {
+        let key_of = |table: &Table, row: &RecordBatch| {
+            let row = batch_to_json(row).pop().unwrap_or_default();
+            table.key.iter().map(|column| row[column].to_string()).collect::<Vec<_>>().join("/")
+        };
+        for (place, (operation, order)) in changes.operations.iter().zip(&changes.order).enumerate() {
+            let row = changes.rows.slice(place, 1);
+            let key = key_of(self, &row);
+            if self.orders.get(&key).is_some_and(|known| known > order) {
+                continue;
+            }
+            self.orders.insert(key.clone(), order.clone());
+            let all = std::mem::take(&mut self.rows);
+            let rows = all.iter().flat_map(|batch| (0..batch.num_rows()).map(|row| batch.slice(row, 1)));
+            self.rows = rows.filter(|row| key_of(self, row) != key).collect();
+            if *operation == Operation::Upsert {
+                self.rows.push(row);
+            }
+        }
+    }
+}
+
 impl Data {
     /// What a table would be like after a change.
     fn plan(&self, change: &SchemaChange) -> Result<Plan> {
@@ -297,6 +326,7 @@ impl Data {
             if let Some(staged) = self.staged.get_mut(&id) {
                 staged.published = true;
                 table.rows.extend(staged.rows.iter().cloned());
+                staged.changes.iter().for_each(|changes| table.change(changes));
             }
         }
         table.marks.insert(publication.application.mark(), publication.n);
@@ -349,6 +379,8 @@ impl Destination for MemoryDestination {
                 let new = Table {
                     id,
                     schema: TableSchema::default(),
+                    key: change.options.key.clone(),
+                    orders: BTreeMap::new(),
                     rows: Vec::new(),
                     marks: BTreeMap::new(),
                     commits: 0,
@@ -371,21 +403,23 @@ impl Destination for MemoryDestination {
         mut batches: Batches,
     ) -> Result<destination::Staged> {
         self.pass("stage.before").await?;
-        let born = self.data().tables.get(table).map(|table| table.id);
-        let born = born.ok_or_else(|| refused(format!("table {table} is gone")).with_retry(Retry::Backoff))?;
-        let mut rows = Vec::new();
+        let found = self.data().tables.get(table).map(|table| (table.id, table.key.is_empty()));
+        let (born, keyless) = found.ok_or_else(|| refused(format!("table {table} is gone")).with_retry(Retry::Backoff))?;
+        let (mut rows, mut changes) = (Vec::new(), Vec::new());
         while let Some(batch) = batches.next().await {
             match batch? {
                 Rows::Plain(batch) if batch.num_columns() == schema.fields.len() => rows.push(batch),
                 Rows::Plain(_) => return Err(refused(format!("a batch for {table} has other columns than the plan"))),
-                Rows::Changes(_) => return Err(refused(format!("changes by key cannot be written to table {table}"))),
+                Rows::Changes(_) if keyless => return Err(refused(format!("table {table} has no key, so it takes no changes"))),
+                Rows::Changes(more) => changes.push(more),
             }
         }
         let id = uuid::Uuid::new_v4().to_string();
-        let count = rows.iter().map(|batch| batch.num_rows() as u64).sum();
-        let lines: Vec<Value> = rows.iter().flat_map(batch_to_json).collect();
+        let all = || rows.iter().chain(changes.iter().map(|changes| &changes.rows));
+        let count = all().map(|batch| batch.num_rows() as u64).sum();
+        let lines: Vec<Value> = all().flat_map(batch_to_json).collect();
         let text = Value::Array(lines).to_string();
-        self.data().staged.insert(id.clone(), Staged { attempt: attempt.clone(), rows, published: false });
+        self.data().staged.insert(id.clone(), Staged { attempt: attempt.clone(), rows, changes, published: false });
         self.pass("stage.after").await?;
         Ok(destination::Staged::from(Committable {
             table: table.to_owned(),
@@ -437,7 +471,7 @@ impl Destination for MemoryDestination {
             }
         }
         let (rows, id) = (kept.len() as u64, payload["staged"].as_str().unwrap_or_default().to_owned());
-        self.data().staged.insert(id, Staged { attempt: attempt.clone(), rows: kept, published: false });
+        self.data().staged.insert(id, Staged { attempt: attempt.clone(), rows: kept, changes: Vec::new(), published: false });
         let disposition = committables.first().map(|committable| committable.disposition).unwrap_or_default();
         let committable = Committable { table: table.to_owned(), disposition, payload, rows, bytes: 0, digest: String::new() };
         self.pass("restage.after").await?;

@@ -1,12 +1,12 @@
 //! What `publish` does with what was staged for one table, by where it is kept. Repeating any of it changes nothing.
 
 use longshore_core::Result;
+use longshore_core::batch::{OPERATION, ORDER};
 use longshore_core::commit::{Refused, WriteDisposition};
 use serde_json::json;
 
 use crate::error::{Failure, codes};
 use crate::jobs::{self, Ended};
-use crate::send::{OPERATION, ORDER};
 use crate::stage::{Kept, Shared, Staged};
 use crate::tables::Remote;
 use crate::write::Committed;
@@ -24,6 +24,9 @@ pub(crate) struct Publish<'a> {
     /// The rows of each.
     pub(crate) rows: Vec<u64>,
 }
+
+/// The column of a table that takes changes by MERGE: the order key of each row's last change.
+pub(crate) const KEPT: &str = "_longshore_order";
 
 /// What came of it.
 pub(crate) enum Outcome {
@@ -185,17 +188,18 @@ impl Publish<'_> {
         let list = |items: Vec<String>, between: &str| items.join(between);
         let keys = list(key.iter().map(|column| format!("`{column}`")).collect(), ", ");
         let same = list(key.iter().map(|column| format!("old.`{column}` = new.`{column}`")).collect(), " AND ");
-        let all = || columns.iter().map(String::as_str).chain([ORDER]);
-        let set = list(all().map(|column| format!("`{column}` = new.`{column}`")).collect(), ", ");
-        let names = list(all().map(|column| format!("`{column}`")).collect(), ", ");
-        let newer = format!("(old.`{ORDER}` IS NULL OR old.`{ORDER}` <= new.`{ORDER}`)");
+        let set =
+            columns.iter().map(|column| format!("`{column}` = new.`{column}`")).chain([format!("`{KEPT}` = new.`{ORDER}`")]);
+        let names = list(columns.iter().map(|column| format!("`{column}`")).collect(), ", ");
+        let newer = format!("(old.`{KEPT}` IS NULL OR old.`{KEPT}` <= new.`{ORDER}`)");
         let sql = format!(
             "MERGE {} AS old USING (SELECT * FROM {} QUALIFY ROW_NUMBER() OVER (PARTITION BY {keys} ORDER BY `{ORDER}` DESC) = 1) AS new ON {same} \
              WHEN MATCHED AND {newer} AND new.`{OPERATION}` = 'delete' THEN DELETE \
-             WHEN MATCHED AND {newer} THEN UPDATE SET {set} \
-             WHEN NOT MATCHED AND new.`{OPERATION}` = 'upsert' THEN INSERT ({names}) VALUES ({names})",
+             WHEN MATCHED AND {newer} THEN UPDATE SET {} \
+             WHEN NOT MATCHED AND new.`{OPERATION}` = 'upsert' THEN INSERT ({names}, `{KEPT}`) VALUES ({names}, `{ORDER}`)",
             self.shared.tables.sql_name(self.table),
-            self.shared.tables.sql_name(from)
+            self.shared.tables.sql_name(from),
+            list(set.collect(), ", ")
         );
         json!({"query": {"query": sql, "useLegacySql": false}, "labels": {"longshore": "merge"}})
     }

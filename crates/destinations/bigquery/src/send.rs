@@ -1,12 +1,12 @@
 //! Sends rows that show at once from the files of ours where they wait.
 
-use arrow::array::{AsArray, RecordBatch, StringArray};
+use arrow::array::{AsArray, RecordBatch};
 use futures::StreamExt;
 use longshore_core::Result;
-use longshore_core::batch::{Changes, Operation};
+use longshore_core::batch::{OPERATION, ORDER, Operation};
 use longshore_core::commit::Refused;
 use longshore_core::error::{Error, Retry};
-use longshore_core::schema::{Field, TableSchema, Type};
+use longshore_core::schema::TableSchema;
 
 use crate::error::{bug, is_missing};
 use crate::insert_all::Inserter;
@@ -16,27 +16,6 @@ use crate::rows::{Cut, Encoder, encoding};
 use crate::spool::Format;
 use crate::write::Appender;
 use crate::{proto, stage::How};
-
-/// The column of a file with changes that says what happened; in a table of changes, too.
-pub(crate) const OPERATION: &str = "_longshore_operation";
-/// The column with the source's order key.
-pub(crate) const ORDER: &str = "_longshore_order";
-
-/// The columns of changes: those of the table, and what happened when.
-pub(crate) fn with_changes(schema: &TableSchema) -> TableSchema {
-    let more = [Field::new(OPERATION, Type::String), Field::new(ORDER, Type::String)];
-    TableSchema::new(schema.fields.iter().cloned().chain(more).collect())
-}
-
-/// Changes as rows of these columns.
-pub(crate) fn as_rows(changes: &Changes) -> Result<RecordBatch> {
-    let schema = with_changes(&TableSchema::from_arrow(&changes.rows.schema())?);
-    let name = |operation: &Operation| if *operation == Operation::Delete { "delete" } else { "upsert" };
-    let mut columns = changes.rows.columns().to_vec();
-    columns.push(std::sync::Arc::new(StringArray::from_iter_values(changes.operations.iter().map(name))));
-    columns.push(std::sync::Arc::new(StringArray::from_iter_values(&changes.order)));
-    RecordBatch::try_new(schema.to_arrow(), columns).map_err(encoding)
-}
 
 /// The table's columns of such rows, and what happened when.
 fn as_changes(rows: &RecordBatch) -> Result<(RecordBatch, Vec<(Operation, String)>)> {

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use arrow::array::RecordBatch;
 use futures::{StreamExt, stream};
 use longshore_core::Result;
-use longshore_core::batch::Rows;
+use longshore_core::batch::{self as core, Rows};
 use longshore_core::commit::{AttemptId, Committable, WriteDisposition};
 use longshore_core::destination::{self, Batches, Refusal};
 use longshore_core::error::{Error, Retry};
@@ -20,7 +20,6 @@ use crate::config::{Changes, FileFormat, Method};
 use crate::error::{bug, codes, destination as failed};
 use crate::files::{self, Files};
 use crate::rows::Encoder;
-use crate::send;
 use crate::spool::{Spool, Writer};
 use crate::tables::{OURS, Remote, Tables};
 use crate::write::{Appender, StorageWrite, StreamType};
@@ -280,14 +279,16 @@ impl Stage<'_> {
                 .unchangeable("it has no primary key")
                 .hint("name its columns in the pipeline file: `tables: {NAME: {key: [ID]}}`"));
         }
-        let rows = batches.map(|batch| match batch? {
-            Rows::Changes(changes) => Ok(Rows::Plain(send::as_rows(&changes)?)),
+        let history = core::Changes::history(self.schema);
+        let columns = history.clone();
+        let rows = batches.map(move |batch| match batch? {
+            Rows::Changes(changes) => Ok(Rows::Plain(changes.to_rows(&columns)?)),
             Rows::Plain(_) => Err(bug("rows among changes")),
         });
         if self.shared.changes == Changes::Cdc {
             return self.spooled(rows.boxed(), How::Change, counted).await;
         }
-        let name = self.own_table(&send::with_changes(self.schema), rows.boxed(), counted).await?;
+        let name = self.own_table(&history, rows.boxed(), counted).await?;
         Ok(Kept::Changes { name, columns: self.schema.fields.iter().map(|field| field.name.clone()).collect(), key })
     }
 

@@ -2,6 +2,7 @@
 //! At the end of each scene a checker counts: each record once in its table or once in the dead letters.
 
 mod amend;
+mod changes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
