@@ -61,6 +61,20 @@ impl Bucket {
         })
     }
 
+    /// The bucket's own name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Those of some permissions that we have on the bucket. Anybody may ask.
+    /// Source: <https://cloud.google.com/storage/docs/json_api/v1/buckets/testIamPermissions>
+    pub(crate) async fn granted(&self, permissions: &[&str]) -> Result<Vec<String>, Failure> {
+        let query: Vec<(&str, &str)> = permissions.iter().map(|permission| ("permissions", *permission)).collect();
+        let path = format!("/storage/v1/b/{}/iam/testPermissions", self.name);
+        let answer = self.rest.get(&format!("buckets.testIamPermissions {}", self.name), &path, &query).await?;
+        Ok(crate::rest::texts(&answer["permissions"]))
+    }
+
     async fn storage(&self) -> Result<&Storage> {
         let connect = || async {
             let builder = Storage::builder().with_endpoint(&self.endpoint).with_credentials(self.identity.credentials());

@@ -107,6 +107,11 @@ impl BigQueryConfig {
         self.endpoint.as_deref().unwrap_or("https://bigquery.googleapis.com").trim_end_matches('/').to_owned()
     }
 
+    /// Where Cloud Resource Manager is, which knows what is granted on a project; on a server other than Google's, REST's own address.
+    pub(crate) fn manager(&self) -> String {
+        self.endpoint.as_deref().unwrap_or("https://cloudresourcemanager.googleapis.com").trim_end_matches('/').to_owned()
+    }
+
     /// Where the Storage Write API is.
     pub(crate) fn grpc(&self) -> String {
         self.write_endpoint.as_deref().unwrap_or("https://bigquerystorage.googleapis.com").trim_end_matches('/').to_owned()

@@ -10,10 +10,14 @@ use crate::config::BigQueryConfig;
 use crate::error::{codes, config, destination};
 
 const SCOPES: [&str; 1] = ["https://www.googleapis.com/auth/cloud-platform"];
+const DEFAULT: &str = "the default credentials";
 
 /// Makes the headers that a request needs. Tokens are cached and renewed by Google's library.
 #[derive(Debug, Clone)]
-pub(crate) struct Identity(Credentials);
+pub(crate) struct Identity {
+    credentials: Credentials,
+    who: String,
+}
 
 impl Identity {
     /// Reads what the settings name; asks nobody yet.
@@ -21,32 +25,40 @@ impl Identity {
     /// Errors: `bigquery_credentials` (configuration).
     pub(crate) fn new(settings: &BigQueryConfig) -> Result<Self> {
         if settings.anonymous {
-            return Ok(Self(credentials::anonymous::Builder::new().build()));
+            return Ok(Self { credentials: credentials::anonymous::Builder::new().build(), who: "nobody: no credentials are sent".into() });
         }
-        let base = match &settings.credentials {
+        let (base, who) = match &settings.credentials {
             None => {
-                credentials::Builder::default().with_scopes(SCOPES).build().map_err(|e| unusable("the default credentials", e))?
+                let found = credentials::Builder::default().with_scopes(SCOPES).build();
+                (found.map_err(|e| unusable(DEFAULT, e))?, DEFAULT.to_owned())
             }
             Some(path) => {
                 let shown = path.display().to_string();
                 let text = std::fs::read_to_string(path).map_err(|e| unusable(&shown, e))?;
                 let key: Value = serde_json::from_str(&text).map_err(|e| unusable(&shown, e))?;
-                from_file(key).map_err(|e| unusable(&shown, e))?
+                let who = named(&key, &shown);
+                (from_file(key).map_err(|e| unusable(&shown, e))?, who)
             }
         };
-        let Some(account) = &settings.impersonate else { return Ok(Self(base)) };
+        let Some(account) = &settings.impersonate else { return Ok(Self { credentials: base, who }) };
         let builder = credentials::impersonated::Builder::from_source_credentials(base).with_target_principal(account);
-        Ok(Self(builder.with_scopes(SCOPES).build().map_err(|e| unusable(account, e))?))
+        let credentials = builder.with_scopes(SCOPES).build().map_err(|e| unusable(account, e))?;
+        Ok(Self { credentials, who: format!("{account}, by {who}") })
+    }
+
+    /// Who we are, in words, as far as the settings tell it.
+    pub(crate) fn who(&self) -> &str {
+        &self.who
     }
 
     /// For Google's own clients.
     pub(crate) fn credentials(&self) -> Credentials {
-        self.0.clone()
+        self.credentials.clone()
     }
 
     /// The headers of one request.
     pub(crate) async fn headers(&self) -> Result<HeaderMap> {
-        match self.0.headers(Extensions::new()).await {
+        match self.credentials.headers(Extensions::new()).await {
             Ok(CacheableResource::New { data, .. }) => Ok(data),
             Ok(CacheableResource::NotModified) => Ok(HeaderMap::new()),
             Err(error) => {
@@ -74,8 +86,29 @@ fn from_file(key: Value) -> Result<Credentials, google_cloud_auth::build_errors:
     }
 }
 
+/// Whose a file of credentials is, as far as it says so, else where it is.
+fn named(key: &Value, path: &str) -> String {
+    let impersonated = key["service_account_impersonation_url"].as_str().and_then(|url| url.rsplit_once("/serviceAccounts/"));
+    let account = key["client_email"].as_str().or(impersonated.map(|(_, rest)| rest.split(':').next().unwrap_or(rest)));
+    account.map_or_else(|| format!("the credentials in {path}"), str::to_owned)
+}
+
 fn unusable(what: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> longshore_core::error::Error {
     config(codes::CREDENTIALS, format!("{what} cannot be used to log in to Google"))
         .hint("log in with `gcloud auth application-default login`, or name a service account's key with `credentials`")
         .caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn credentials_say_whose_they_are_where_they_know() {
+        assert_eq!(named(&json!({"type": "service_account", "client_email": "a@b"}), "key.json"), "a@b");
+        let url = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/c@d:generateAccessToken";
+        assert_eq!(named(&json!({"type": "external_account", "service_account_impersonation_url": url}), "wif.json"), "c@d");
+        assert_eq!(named(&json!({"type": "authorized_user"}), "me.json"), "the credentials in me.json");
+    }
 }

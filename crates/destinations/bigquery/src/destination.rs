@@ -11,10 +11,12 @@ use longshore_core::commit::{Application, AttemptId, Committable, Published, Ref
 use longshore_core::destination::{
     Batches, Destination, Mode, PastCommit, Plan, Publication, SchemaChange, Staged as Staging, TableMark,
 };
+use longshore_core::inspection::Finding;
 use longshore_core::retry::{Patience, Policy};
 use longshore_core::schema::TableSchema;
 
 use crate::bucket::Bucket;
+use crate::check::Inspection;
 use crate::config::{BigQueryConfig, Method};
 use crate::credentials::Identity;
 use crate::error::{bug, codes, destination};
@@ -32,6 +34,8 @@ use crate::{payload, restage};
 /// at once.
 pub struct BigQueryDestination {
     shared: Shared,
+    settings: BigQueryConfig,
+    identity: Identity,
     state: PathBuf,
     /// The newest mark of each application and table that this worker has seen or written: asking costs a query.
     known: Mutex<HashMap<Place, Option<Newest>>>,
@@ -52,17 +56,17 @@ impl BigQueryDestination {
             return Err(crate::error::config(codes::STAGING, "`method: load_job` needs a bucket")
                 .hint("name a folder of one at the dataset's own place: `staging: gs://BUCKET/FOLDER`"));
         }
+        let tables = Tables::new(rest, &config.project, &config.dataset);
         let shared = Shared {
-            tables: Tables::new(rest, &config.project, &config.dataset),
-            write: StorageWrite::new(&config.grpc(), identity)?,
+            write: StorageWrite::new(&config.grpc(), identity, tables.quota.clone())?,
+            tables,
             idle: Idle::default(),
             method: config.method(),
             changes: config.changes,
             spool: Spool::new(state, bucket.clone()),
             bucket: bucket.map(|bucket| (bucket, config.format)),
-            patience: Mutex::default(),
         };
-        Ok(Self { shared, state: state.to_owned(), known: Mutex::default() })
+        Ok(Self { shared, settings: config.clone(), identity, state: state.to_owned(), known: Mutex::default() })
     }
 
     /// The newest mark of an application in a table, asked for once.
@@ -83,7 +87,7 @@ impl BigQueryDestination {
 
     /// The table as it is now, `bigquery_missing` if there is none.
     async fn table(&self, table: &str) -> Result<Remote> {
-        let remote = Policy::default().run(&self.shared.patience(), || self.shared.tables.get(table)).await?;
+        let remote = Policy::default().run(&self.shared.tables.quota.patience(), || self.shared.tables.get(table)).await?;
         remote.ok_or_else(|| destination(codes::MISSING, format!("table {table} is gone")))
     }
 
@@ -97,7 +101,7 @@ impl BigQueryDestination {
 #[async_trait]
 impl Destination for BigQueryDestination {
     fn attend(&self, patience: &Patience) {
-        *self.shared.patience.lock().unwrap_or_else(PoisonError::into_inner) = patience.clone();
+        self.shared.tables.quota.attend(patience);
     }
 
     async fn open(&self, application: &Application, tables: &[String]) -> Result<BTreeMap<String, TableMark>> {
@@ -125,7 +129,7 @@ impl Destination for BigQueryDestination {
     }
 
     async fn prepare(&self, change: &SchemaChange, mode: Mode) -> Result<Plan> {
-        let (shared, patience) = (&self.shared, self.shared.patience());
+        let (shared, patience) = (&self.shared, self.shared.tables.quota.patience());
         let write = (shared.method != Method::LoadJob).then_some(&shared.write);
         Prepare { tables: &shared.tables, write, patience: &patience }.run(change, mode).await
     }
@@ -232,6 +236,11 @@ impl Destination for BigQueryDestination {
             Some(remote) => marks::history(&self.shared.tables, application, table, &remote.born()).await,
             None => Ok(Vec::new()),
         }
+    }
+
+    async fn inspect(&self, wanted: &[(SchemaChange, Plan)], bytes: u64) -> Result<Vec<Finding>> {
+        let (shared, settings, identity) = (&self.shared, &self.settings, &self.identity);
+        Inspection { shared, settings, identity, wanted, bytes }.run().await
     }
 }
 

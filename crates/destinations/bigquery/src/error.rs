@@ -74,6 +74,16 @@ impl Refusal {
         self.status == 409
     }
 
+    /// Whether it says that a limit is reached, which passes.
+    pub(crate) fn is_quota(&self) -> bool {
+        self.code().0.name == codes::QUOTA.name
+    }
+
+    /// Whether it is a matter of permissions.
+    pub(crate) fn is_denied(&self) -> bool {
+        self.code().0 == codes::DENIED
+    }
+
     fn code(&self) -> (Code, Retry) {
         match (self.status, self.reason.as_str()) {
             // A token may have expired on the way: the next one is fresh.

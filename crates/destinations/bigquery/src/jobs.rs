@@ -6,6 +6,7 @@ use longshore_core::Result;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Failure, Refusal, codes, destination};
+use crate::quota::Spent;
 use crate::tables::Tables;
 
 /// How long one call waits at BigQuery's end.
@@ -27,7 +28,7 @@ impl Page {
             "timeoutMs": WAIT_MILLIS.parse::<u32>().unwrap_or(10_000),
             "formatOptions": {"useInt64Timestamp": true},
         });
-        let mut page = Self(tables.rest().post(doing, &queries(tables), &request).await?);
+        let mut page = Self(tables.quota.spend(Spent::Job, tables.rest().post(doing, &queries(tables), &request)).await?);
         while page.0["jobComplete"].as_bool() != Some(true) {
             page = page.ask(tables, doing, "").await?;
         }
@@ -78,6 +79,19 @@ pub(crate) async fn rows(tables: &Tables, doing: &str, sql: &str) -> Result<Vec<
     Ok(found)
 }
 
+/// What a statement would read, in bytes. It is not run, but whatever it needs to run is looked at.
+/// Source: <https://cloud.google.com/bigquery/docs/running-queries#dry-run>
+pub(crate) async fn dry_run(tables: &Tables, location: Option<&str>, doing: &str, sql: &str) -> Result<u64, Failure> {
+    let mut reference = json!({"projectId": tables.project});
+    if let Some(location) = location {
+        reference["location"] = json!(location);
+    }
+    let configuration = json!({"dryRun": true, "query": {"query": sql, "useLegacySql": false}});
+    let path = format!("/bigquery/v2/projects/{}/jobs", tables.project);
+    let job = tables.rest().post(doing, &path, &json!({"jobReference": reference, "configuration": configuration})).await?;
+    Ok(job["statistics"]["totalBytesProcessed"].as_str().and_then(|bytes| bytes.parse().ok()).unwrap_or_default())
+}
+
 /// What became of a job that ran under an id of ours.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Ended {
@@ -92,11 +106,12 @@ pub(crate) enum Ended {
 pub(crate) async fn once(tables: &Tables, doing: &str, id: &str, configuration: &Value) -> Result<Ended> {
     let location = tables.location().await?;
     let path = format!("/bigquery/v2/projects/{}/jobs", tables.project);
+    let spent = configuration["load"]["destinationTable"]["tableId"].as_str().map_or(Spent::Job, Spent::Load);
     for attempt in 1..=MOST_TRIES {
         let id = format!("{id}_{attempt}");
         let reference = json!({"projectId": tables.project, "jobId": id, "location": location});
         let request = json!({"jobReference": reference, "configuration": configuration});
-        let (ended, mut job) = match tables.rest().post(doing, &path, &request).await {
+        let (ended, mut job) = match tables.quota.spend(spent, tables.rest().post(doing, &path, &request)).await {
             Ok(job) => (Ended::Now, job),
             Err(Failure::Refused(refusal)) if refusal.exists() => (Ended::Before, Value::Null),
             Err(failure) => return Err(failure.into()),
@@ -112,7 +127,10 @@ pub(crate) async fn once(tables: &Tables, doing: &str, id: &str, configuration: 
         if job["status"]["errorResult"].is_null() {
             return Ok(ended);
         }
-        let refusal = job_refusal(doing, &job["status"]);
+        let mut refusal = job_refusal(doing, &job["status"]);
+        if refusal.is_quota() {
+            refusal.retry_after = Some(tables.quota.refused(spent, None));
+        }
         let passes = match refusal.reason.as_str() {
             "backendError" | "internalError" | "jobBackendError" | "jobInternalError" | "stopped" => true,
             // Not at once: whoever asks again comes by here.

@@ -6,6 +6,7 @@
 
 mod bucket;
 mod cells;
+mod check;
 mod columns;
 pub mod config;
 mod credentials;
@@ -21,6 +22,7 @@ mod prepare;
 mod proto;
 mod publish;
 pub mod query;
+mod quota;
 mod rest;
 mod restage;
 mod rows;

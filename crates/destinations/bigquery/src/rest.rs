@@ -31,6 +31,11 @@ impl Rest {
         Ok(Self { http, identity, base })
     }
 
+    /// Whom it asks.
+    pub(crate) fn server(&self) -> &str {
+        &self.base
+    }
+
     /// One call. `doing` is what it does, for people; `path` begins with a slash, `query` is what stands behind `?`. With an etag it is
     /// refused with 412 unless what it changes still has that.
     async fn call(
@@ -88,6 +93,11 @@ impl Rest {
             answer => answer.map(drop),
         }
     }
+}
+
+/// The texts of a list; none if it is no list.
+pub(crate) fn texts(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
 }
 
 fn refusal(doing: &str, status: u16, text: &str, retry_after: Option<Duration>) -> Refusal {

@@ -11,7 +11,7 @@ use longshore_core::commit::{AttemptId, Committable, WriteDisposition};
 use longshore_core::destination::{self, Batches, Refusal};
 use longshore_core::error::{Error, Retry};
 use longshore_core::failpoint;
-use longshore_core::retry::{Patience, Policy};
+use longshore_core::retry::Policy;
 use longshore_core::schema::TableSchema;
 use serde_json::json;
 
@@ -139,14 +139,6 @@ pub(crate) struct Shared {
     /// The bucket and the wanted format, for load jobs.
     pub(crate) bucket: Option<(Bucket, FileFormat)>,
     pub(crate) spool: Spool,
-    /// What waits are told to and stopped by, once a run attends.
-    pub(crate) patience: Mutex<Patience>,
-}
-
-impl Shared {
-    pub(crate) fn patience(&self) -> Patience {
-        self.patience.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
 }
 
 /// One call of `stage`.
@@ -218,7 +210,7 @@ impl Stage<'_> {
     /// A new stream. If an answer is lost, an empty one stays behind, which BigQuery removes.
     async fn create(&self, table: &str, type_: StreamType) -> Result<String> {
         let create = || async { Ok(self.shared.write.create(table, type_).await?) };
-        Policy::default().run(&self.shared.patience(), create).await
+        Policy::default().run(&self.shared.tables.quota.patience(), create).await
     }
 
     /// Rows in a new pending stream of `target`, finalized.
@@ -227,7 +219,7 @@ impl Stage<'_> {
         let end = self.append(&stream, 0, schema, batches, counted).await?;
         failpoint::hit("stage.before_sync");
         let finalize = || async { Ok(self.shared.write.finalize(&stream).await?) };
-        let held = Policy::default().run(&self.shared.patience(), finalize).await?;
+        let held = Policy::default().run(&self.shared.tables.quota.patience(), finalize).await?;
         if held != end {
             return Err(failed(codes::OFFSET, format!("a stream of {end} rows holds {held}")).with_retry(Retry::Backoff));
         }

@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 
 use crate::columns;
 use crate::error::{Failure, codes, destination};
+use crate::quota::{Quota, Spent};
 use crate::rest::Rest;
 
 /// Names that begin like this are ours.
@@ -17,6 +18,7 @@ pub(crate) const OURS: &str = "_longshore";
 #[derive(Debug, Clone)]
 pub(crate) struct Tables {
     rest: Rest,
+    pub(crate) quota: Quota,
     pub(crate) project: String,
     pub(crate) dataset: String,
     location: Arc<OnceCell<String>>,
@@ -59,7 +61,8 @@ impl Remote {
 
 impl Tables {
     pub(crate) fn new(rest: Rest, project: &str, dataset: &str) -> Self {
-        Self { rest, project: project.to_owned(), dataset: dataset.to_owned(), location: Arc::default() }
+        let quota = Quota::of(rest.server(), project);
+        Self { rest, quota, project: project.to_owned(), dataset: dataset.to_owned(), location: Arc::default() }
     }
 
     pub(crate) fn path(&self, rest: &str) -> String {
@@ -110,7 +113,7 @@ impl Tables {
     /// Makes a table. If it is there already (a lost answer, another worker) that one is the answer.
     pub(crate) async fn insert(&self, table: &str, resource: &Value) -> Result<Remote> {
         let doing = format!("tables.insert {table}");
-        match self.rest.post(&doing, &self.path("/tables"), resource).await {
+        match self.quota.spend(Spent::Change(table), self.rest.post(&doing, &self.path("/tables"), resource)).await {
             Ok(resource) => Ok(Remote(resource)),
             Err(Failure::Refused(refusal)) if refusal.exists() => self.get(table).await?.ok_or_else(|| refusal.into()),
             Err(Failure::Refused(refusal)) if refusal.is_missing() => {
@@ -125,7 +128,7 @@ impl Tables {
     pub(crate) async fn patch(&self, table: &str, change: &Value, etag: Option<&str>) -> Result<Remote, Failure> {
         let doing = format!("tables.patch {table}");
         let path = self.path(&format!("/tables/{table}"));
-        Ok(Remote(self.rest.patch(&doing, &path, change, etag).await?))
+        Ok(Remote(self.quota.spend(Spent::Change(table), self.rest.patch(&doing, &path, change, etag)).await?))
     }
 
     /// Removes a table; one that is not there is fine.

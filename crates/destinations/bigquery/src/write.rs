@@ -8,6 +8,7 @@ use std::time::Duration;
 use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::storage::v1 as api;
 use http::HeaderMap;
 use longshore_core::Result;
+use prost::Message as _;
 use tokio::sync::Semaphore;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
@@ -16,6 +17,7 @@ use tonic::{Code, Request, Status};
 use crate::credentials::Identity;
 use crate::error::{Failure, Refusal, codes};
 use crate::message::Header;
+use crate::quota::{Quota, Spent};
 
 use api::big_query_write_client::BigQueryWriteClient;
 use api::storage_error::StorageErrorCode;
@@ -33,6 +35,7 @@ pub(crate) struct StorageWrite {
     identity: Identity,
     /// A permit is a byte on its way.
     room: Arc<Semaphore>,
+    quota: Quota,
 }
 
 /// Whether rows became visible by this call or were so before.
@@ -44,7 +47,7 @@ pub(crate) enum Committed {
 
 impl StorageWrite {
     /// Connects at the first call.
-    pub(crate) fn new(endpoint: &str, identity: Identity) -> Result<Self> {
+    pub(crate) fn new(endpoint: &str, identity: Identity, quota: Quota) -> Result<Self> {
         let wrong = |e: tonic::transport::Error| {
             crate::error::config(codes::UNAVAILABLE, format!("{endpoint} cannot be used as the address of the Storage Write API"))
                 .caused_by(e)
@@ -60,7 +63,7 @@ impl StorageWrite {
         if endpoint.starts_with("https://") {
             target = target.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(wrong)?;
         }
-        Ok(Self { channel: target.connect_lazy(), identity, room: Arc::new(Semaphore::new(IN_FLIGHT_BYTES)) })
+        Ok(Self { channel: target.connect_lazy(), identity, room: Arc::new(Semaphore::new(IN_FLIGHT_BYTES)), quota })
     }
 
     fn client(&self) -> BigQueryWriteClient<Channel> {
@@ -81,8 +84,9 @@ impl StorageWrite {
         let write_stream = api::WriteStream { r#type: type_ as i32, ..Default::default() };
         let message = api::CreateWriteStreamRequest { parent: table.to_owned(), write_stream: Some(write_stream) };
         let request = self.request(message, &format!("parent={table}")).await?;
-        let answer = answered("CreateWriteStream", self.client().create_write_stream(request)).await?;
-        Ok(answer.name)
+        let mut client = self.client();
+        let call = answered("CreateWriteStream", client.create_write_stream(request));
+        Ok(self.quota.spend(Spent::Stream, call).await?.name)
     }
 
     /// Closes a stream to further rows; returns how many it has. Repeating it changes nothing.
@@ -183,6 +187,18 @@ fn failure(doing: &str, status: &Status) -> Failure {
         status: http,
         reason: format!("{:?}", status.code()),
         message: status.message().to_owned(),
-        retry_after: None,
+        retry_after: asked_wait(status),
     })
+}
+
+/// The wait that a refusal asks for: `google.rpc.RetryInfo` among its details.
+fn asked_wait(status: &Status) -> Option<Duration> {
+    #[derive(prost::Message)]
+    struct RetryInfo {
+        #[prost(message, optional, tag = "1")]
+        retry_delay: Option<prost_types::Duration>,
+    }
+    let details = googleapis_tonic_google_cloud_bigquery_storage_v1::google::rpc::Status::decode(status.details()).ok()?.details;
+    let info = details.iter().find(|any| any.type_url.ends_with("google.rpc.RetryInfo"))?;
+    RetryInfo::decode(info.value.as_ref()).ok()?.retry_delay?.try_into().ok()
 }

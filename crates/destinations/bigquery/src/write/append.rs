@@ -19,6 +19,7 @@ use tonic::{Code, Status, Streaming};
 use super::{ANSWERED_WITHIN, StorageErrorCode, StorageWrite, answered, api, failure};
 use crate::error::{Failure, codes, destination};
 use crate::message::{Header, Message, Piece};
+use crate::quota::Spent;
 
 use api::append_rows_request::{ArrowData, ProtoData, Rows as RequestRows};
 use api::append_rows_response::Response;
@@ -131,7 +132,9 @@ impl Appender {
     /// Sends a piece; `first` is the number of its first row among all that are handed over. Returns when it is on its way and there is
     /// room for another one.
     pub(crate) async fn append(&mut self, piece: Piece, first: u64) -> Result<()> {
-        let room = self.room(piece.message.len()).await?;
+        let bytes = piece.message.len();
+        self.write.quota.take(Spent::Append(u32::try_from(bytes).unwrap_or(u32::MAX))).await?;
+        let room = self.room(bytes).await?;
         let offset = self.next;
         self.next = self.next.map(|next| next + signed(piece.rows));
         self.send(Sent { offset, message: piece.message, rows: Rows::Run(first, piece.rows), _room: room }).await?;
@@ -312,13 +315,20 @@ impl Appender {
     async fn reopen(&mut self, broken_by: Option<Status>) -> Result<()> {
         (self.connection, self.arrived) = (None, None);
         if let Some(status) = &broken_by {
-            if let Failure::Refused(refusal) = failure("AppendRows", status)
-                && !matches!(refusal.status, 401 | 429)
-            {
-                return Err(refusal.into());
+            if let Failure::Refused(refusal) = failure("AppendRows", status) {
+                match refusal.status {
+                    // A reached limit passes, however often it is met.
+                    429 => {
+                        self.write.quota.refused(Spent::Append(0), refusal.retry_after);
+                        self.reopened = 0;
+                    }
+                    401 => {}
+                    _ => return Err(refusal.into()),
+                }
             }
             tracing::debug!(stream = self.stream, %status, "a connection broke");
         }
+        self.write.quota.take(Spent::Append(0)).await?;
         loop {
             self.reopened += 1;
             if self.reopened > REOPENED {
