@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use longshore_core::show::bytes as show_bytes;
+
 /// Reads a number of bytes: `256MiB`, `1GB`, `65536`.
 pub fn bytes(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text);
@@ -47,17 +49,6 @@ fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     (&text[..end], text[end..].trim())
-}
-
-/// Bytes for people: `3.2 MiB`.
-pub fn show_bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let (mut amount, mut unit) = (bytes as f64, 0);
-    while amount >= 1024.0 && unit + 1 < UNITS.len() {
-        amount /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} B") } else { format!("{amount:.1} {}", UNITS[unit]) }
 }
 
 /// A number for people: `1,234,567`.

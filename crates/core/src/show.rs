@@ -44,6 +44,17 @@ pub fn value_to_text(field: &Field, array: &dyn Array, row: usize) -> Option<Str
     Column::new(field, array).text(row, &mut text).then_some(text)
 }
 
+/// Bytes for people: `3.2 MiB`.
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut amount, mut unit) = (bytes as f64, 0);
+    while amount >= 1024.0 && unit + 1 < UNITS.len() {
+        amount /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{amount:.1} {}", UNITS[unit]) }
+}
+
 /// The text as a JSON string with its quotes, appended to `out`.
 fn push_json_string(text: &str, out: &mut String) {
     use std::fmt::Write as _;
