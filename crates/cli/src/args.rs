@@ -53,7 +53,9 @@ pub enum Command {
     Load(Box<LoadArgs>),
     /// Run a pipeline file once.
     Run(RunArgs),
-    /// Say what a run of a pipeline file would do, and change nothing.
+    /// Say what a run of a pipeline file would do, may do and costs; change nothing.
+    ///
+    /// The exit code is 5 if something is missing at the destination.
     Check(CheckArgs),
     /// Look at files: the tables, columns and types in them, as a pipeline file to start from.
     Discover(Box<FileArgs>),

@@ -12,7 +12,7 @@ pub const USAGE: u8 = 2;
 pub const CONFIG: u8 = 3;
 /// The source could not be read.
 pub const SOURCE: u8 = 4;
-/// The destination could not be written or read.
+/// The destination could not be written or read, or `check` found that it could not be.
 pub const DESTINATION: u8 = 5;
 /// Done, with dead letters beyond the allowed number, or nothing but dead letters; or stopped because of them.
 pub const DEAD_LETTERS: u8 = 6;
@@ -30,7 +30,7 @@ pub const ALL: &[(u8, &str)] = &[
     (USAGE, "the command line cannot be understood"),
     (CONFIG, "a pipeline file or a setting cannot be used"),
     (SOURCE, "the source could not be read"),
-    (DESTINATION, "the destination could not be written or read"),
+    (DESTINATION, "the destination could not be written or read; or `check` found that it could not be"),
     (DEAD_LETTERS, "more dead letters than `--max-dead-letters` allows, or records were read and none of them landed"),
     (STORE, "the store or its lease; or store and destination disagree and `longshore repair` is needed"),
     (INTERRUPTED, "stopped by SIGINT (Ctrl-C)"),

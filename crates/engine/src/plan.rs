@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use longshore_core::Result;
 use longshore_core::budget::Budget;
-use longshore_core::destination::{Destination, Mode, Plan};
+use longshore_core::destination::{Destination, Mode, Plan, SchemaChange};
+use longshore_core::error::{Error, Kind, Retry};
 use longshore_core::event::{Events, Observer};
+use longshore_core::inspection::{Finding, Verdict};
 use longshore_core::schema::TableSchema;
 use longshore_core::source::{Context, Source};
 use longshore_core::stop::Stop;
@@ -36,9 +38,12 @@ pub struct RunPlan {
     pub skipped: Vec<(String, String)>,
     /// Inputs that cannot be read at all, and why.
     pub refused: Vec<(String, String)>,
+    /// What the destination says of the run as a whole.
+    pub findings: Vec<Finding>,
 }
 
-/// Looks at what the source has now and says what a run would do. Changes nothing.
+/// Looks at what the source has now and says what a run would do. Changes nothing. A table whose plan the destination cannot tell is left
+/// out and found to be wrong, if the destination says anything about itself, else that is the error.
 pub async fn plan(
     store: Arc<dyn Store>,
     source: Arc<dyn Source>,
@@ -55,16 +60,53 @@ pub async fn plan(
         stop: Stop::default(),
     };
     let found = source.splits(&cx, store.as_ref()).await?;
-    let inputs = found.splits.iter().map(|split| (split.name.clone(), split.bytes)).collect();
+    let inputs: Vec<(String, u64)> = found.splits.iter().map(|split| (split.name.clone(), split.bytes)).collect();
+    let bytes = inputs.iter().map(|(_, bytes)| bytes).sum();
     let described = source.describe(&cx, found.splits, store.as_ref()).await?;
-    let mut tables = Vec::new();
-    for (_, change) in wanted(pipeline, &described) {
-        let plan = destination.prepare(&change, Mode::DryRun).await?;
-        if plan.schema.fields.is_empty() {
-            continue;
-        }
-        tables.push(TablePlan { table: change.table, found: change.wanted, plan });
-    }
+    let changes = wanted(pipeline, &described).into_iter().map(|(_, change)| change).collect();
+    let looked = look(destination.as_ref(), changes, bytes).await?;
     let refused = described.refused.into_iter().map(|(split, reject)| (split.name, reject.reason)).collect();
-    Ok(RunPlan { tables, inputs, skipped: found.skipped, refused })
+    Ok(RunPlan { inputs, skipped: found.skipped, refused, ..looked })
+}
+
+/// What would become of the tables, and what the destination says besides.
+async fn look(destination: &dyn Destination, changes: Vec<SchemaChange>, bytes: u64) -> Result<RunPlan> {
+    let (mut planned, mut failed) = (Vec::new(), Vec::new());
+    for change in changes {
+        match destination.prepare(&change, Mode::DryRun).await {
+            Ok(plan) if plan.schema.fields.is_empty() => {}
+            Ok(plan) => planned.push((change, plan)),
+            Err(error) if error.kind() != Kind::Destination => return Err(error),
+            Err(error) => {
+                // What fails for a passing reason fails for the next table, too.
+                let passing = error.retry() == Retry::Backoff;
+                failed.push((change, error));
+                if passing {
+                    break;
+                }
+            }
+        }
+    }
+    let unplanned = failed.iter().map(|(change, _)| (change.clone(), Plan::default()));
+    let wanted: Vec<(SchemaChange, Plan)> = planned.iter().cloned().chain(unplanned).collect();
+    let mut findings = destination.inspect(&wanted, bytes).await?;
+    add_failures(&mut findings, failed)?;
+    let tables = planned.into_iter().map(|(change, plan)| TablePlan { table: change.table, found: change.wanted, plan });
+    Ok(RunPlan { tables: tables.collect(), findings, ..RunPlan::default() })
+}
+
+/// Adds the tables whose plan failed. Where something else is wrong that may be why: then the table is unknown, not wrong.
+fn add_failures(findings: &mut Vec<Finding>, failed: Vec<(SchemaChange, Error)>) -> Result<()> {
+    let explained = findings.iter().any(|finding| finding.verdict == Verdict::Wrong);
+    for (change, error) in failed {
+        if findings.is_empty() {
+            return Err(error);
+        }
+        let verdict = if explained { Verdict::Unknown } else { Verdict::Wrong };
+        let finding = Finding::of_error(format!("table {}", change.table), verdict, &error);
+        if findings.iter().all(|known| known.words != finding.words) {
+            findings.push(finding);
+        }
+    }
+    Ok(())
 }

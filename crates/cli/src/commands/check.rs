@@ -1,11 +1,12 @@
-//! `longshore check`: what a run of a pipeline file would do.
+//! `longshore check`: what a run of a pipeline file would do, and whether it could.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use longshore_core::error::Result;
+use longshore_core::inspection::{Finding, Verdict};
 use longshore_engine::{RunPlan, plan};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::run::read;
 use super::{store_to_look_at, surroundings};
@@ -15,7 +16,8 @@ use crate::exit;
 use crate::reporter::{Reporter, changed};
 use crate::units;
 
-/// Reads the file, looks at the inputs and the tables, and says the plan. Changes no table and no input.
+/// Reads the file, looks at the inputs and the tables, and says the plan and what it needs. Changes no table and no input. The exit code
+/// is that of a destination's error if something is wrong there.
 pub async fn run(console: &Console, store: &Path, args: &CheckArgs) -> Result<u8> {
     let file = read(&args.pipeline)?;
     let surroundings = surroundings(store, file.pipeline.disposition);
@@ -30,7 +32,8 @@ pub async fn run(console: &Console, store: &Path, args: &CheckArgs) -> Result<u8
     } else {
         text(console, &file.pipeline.destination, &plan)?
     }
-    Ok(exit::DONE)
+    let wrong = plan.findings.iter().any(|finding| finding.verdict == Verdict::Wrong);
+    Ok(if wrong { exit::DESTINATION } else { exit::DONE })
 }
 
 fn objects(console: &Console, plan: &RunPlan) -> Result<()> {
@@ -47,7 +50,21 @@ fn objects(console: &Console, plan: &RunPlan) -> Result<()> {
         let (existed, changes) = (table.plan.existed, &table.plan.changes);
         console.object(&json!({"table": table.table, "exists": existed, "changes": changes, "schema": table.plan.schema}))?;
     }
+    for finding in &plan.findings {
+        console.object(&object(finding))?;
+    }
     Ok(())
+}
+
+fn object(finding: &Finding) -> Value {
+    let mut object = json!({"check": finding.subject, "verdict": finding.verdict, "words": finding.words});
+    if let Some(hint) = &finding.hint {
+        object["hint"] = json!(hint);
+    }
+    if !finding.numbers.is_empty() {
+        object["numbers"] = json!(finding.numbers);
+    }
+    object
 }
 
 fn text(console: &Console, destination: &str, plan: &RunPlan) -> Result<()> {
@@ -71,5 +88,23 @@ fn text(console: &Console, destination: &str, plan: &RunPlan) -> Result<()> {
             console.data(crate::listing::aligned(&["", ""], &rows))?;
         }
     }
+    if !plan.findings.is_empty() {
+        console.data(findings(&plan.findings))?;
+    }
     Ok(())
+}
+
+/// Findings, aligned; hints stand below the words that they belong to.
+fn findings(findings: &[Finding]) -> String {
+    let mut rows = Vec::new();
+    for finding in findings {
+        let verdict = match finding.verdict {
+            Verdict::Fine => "ok",
+            Verdict::Wrong => "missing",
+            Verdict::Unknown => "unknown",
+        };
+        rows.push(vec![format!("  {verdict}"), finding.subject.clone(), finding.words.clone()]);
+        rows.extend(finding.hint.iter().map(|hint| vec![String::new(), String::new(), format!("  {hint}")]));
+    }
+    format!("what it takes\n{}", crate::listing::aligned(&["", "", ""], &rows))
 }

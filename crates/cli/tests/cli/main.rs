@@ -5,6 +5,7 @@
 
 mod arguments;
 mod bigquery;
+mod check_bigquery;
 mod export;
 mod extremes;
 mod faults;

@@ -25,7 +25,10 @@ impl Identity {
     /// Errors: `bigquery_credentials` (configuration).
     pub(crate) fn new(settings: &BigQueryConfig) -> Result<Self> {
         if settings.anonymous {
-            return Ok(Self { credentials: credentials::anonymous::Builder::new().build(), who: "nobody: no credentials are sent".into() });
+            return Ok(Self {
+                credentials: credentials::anonymous::Builder::new().build(),
+                who: "nobody: no credentials are sent".into(),
+            });
         }
         let (base, who) = match &settings.credentials {
             None => {

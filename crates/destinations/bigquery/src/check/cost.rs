@@ -89,7 +89,8 @@ impl Cost {
 
 /// How many load jobs a run takes of those that there are.
 pub(super) fn quota() -> Finding {
-    let words = format!("a load job for each table and commit; a table takes {LOAD_JOBS_A_DAY} a day, failed ones included");
+    let most = format!("{},{:03}", LOAD_JOBS_A_DAY / 1_000, LOAD_JOBS_A_DAY % 1_000);
+    let words = format!("a load job for each table and commit; a table takes {most} a day, failed ones included");
     Finding::fine("quota", words).number("load_jobs_a_table_and_day", LOAD_JOBS_A_DAY)
 }
 

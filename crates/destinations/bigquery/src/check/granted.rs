@@ -192,7 +192,7 @@ impl<'a> Asked<'a> {
             Some(true) if self.has(permission) => Finding::fine(permission, format!("granted on {}", self.project_name())),
             Some(true) => Finding::fine(permission, format!("granted on {place}")),
             Some(false) => lacking(permission, place, &on),
-            None => Finding::new(permission, Verdict::Unknown, format!("nobody tells yet for {place}"))
+            None => Finding::new(permission, Verdict::Unknown, format!("cannot be told yet for {place}"))
                 .hint(format!("`{role}` on {on} has it")),
         }
     }

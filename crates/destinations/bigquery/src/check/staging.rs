@@ -28,7 +28,7 @@ pub(super) async fn look(bucket: &Bucket, tables: &Tables, needed: &[&'static st
                 Finding::fine(permission, format!("granted on {name}"))
             }
             Ok(_) => lacking(permission, &name, &name),
-            Err(_) => Finding::new(permission, Verdict::Unknown, format!("nobody tells yet for {name}"))
+            Err(_) => Finding::new(permission, Verdict::Unknown, format!("cannot be told yet for {name}"))
                 .hint(format!("`{}` on {name} has it", role(permission))),
         });
     }
