@@ -16,8 +16,6 @@ pub const ALL: &[&str] = &[
     "publish.before_log_entry",
     "publish.log_entry_unsynced",
     "publish.after_table",
-    "amend.before",
-    "amend.after",
     "publish.after",
     "complete.before",
     "complete.after",
@@ -28,6 +26,9 @@ pub const ALL: &[&str] = &[
     "sweep.before",
     "sweep.after",
 ];
+
+/// Those that only a run passes whose destination refuses rows after they were journalled.
+pub const AMENDING: &[&str] = &["amend.before", "amend.after"];
 
 /// Dies or stops here if the environment asks for it.
 #[cfg(debug_assertions)]
@@ -43,7 +44,7 @@ pub fn hit(name: &str) {
     static WANTED: OnceLock<Option<Wanted>> = OnceLock::new();
     static SEEN: AtomicU32 = AtomicU32::new(0);
 
-    debug_assert!(ALL.contains(&name), "the failpoint {name} is not in the list");
+    debug_assert!(ALL.contains(&name) || AMENDING.contains(&name), "the failpoint {name} is not in the list");
     let wanted = WANTED.get_or_init(|| {
         let value = std::env::var("LONGSHORE_FAILPOINT").ok()?;
         let (rest, signal) = value.strip_suffix("=stop").map_or((value.as_str(), libc::SIGKILL), |rest| (rest, libc::SIGSTOP));

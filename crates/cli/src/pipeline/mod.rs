@@ -188,6 +188,7 @@ impl Settings {
                 Write::Empty => WriteDisposition::Empty,
             },
             options: self.tables.iter().map(option).collect::<Result<_>>()?,
+            changes: self.tables.iter().filter_map(|(name, table)| Some((name.clone(), table.changes()?))).collect(),
             max_dead_letters: self.dead_letters.max,
             stop_on_max: self.dead_letters.stop_on_max,
             ..Pipeline::default()

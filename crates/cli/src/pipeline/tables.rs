@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use longshore_core::commit::Contract;
 use longshore_core::error::{Place, Result};
 use longshore_core::table_options::{ColumnOptions, Partition, PartitionBy, TableOptions};
+use longshore_engine::Keep;
 
 use super::yaml::{Content, Node, invalid};
 
@@ -39,6 +40,8 @@ pub(super) struct TableSettings {
     key: Vec<String>,
     /// How old an answer about changed rows may be: `90s`, `15m`, `2h`, at most a day. BigQuery only.
     max_staleness: Option<String>,
+    /// What is kept of changes by key. Sources of files have none.
+    changes: Option<KeepName>,
     /// What single columns are to be like; also those that come later.
     columns: BTreeMap<String, ColumnSettings>,
     /// What may happen to the columns.
@@ -81,6 +84,18 @@ enum UnitName {
     Year,
 }
 
+/// What is kept of changes by key.
+#[derive(Debug, Clone, Copy, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum KeepName {
+    /// The rows as they are now.
+    Current,
+    /// Every change as a row, with what happened (`_operation`) and its order key (`_order`).
+    History,
+    /// The rows as they are now, and every change in a second table, `NAME_history`.
+    Both,
+}
+
 /// What may happen to a table's columns when records do not match them.
 #[derive(Debug, Clone, Copy, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -100,6 +115,15 @@ impl TableSettings {
             ContractName::Evolve => Contract::Evolve,
             ContractName::Freeze => Contract::Freeze,
             ContractName::Ignore => Contract::Ignore,
+        })
+    }
+
+    /// What is kept of changes, if that is said.
+    pub(super) fn changes(&self) -> Option<Keep> {
+        self.changes.map(|name| match name {
+            KeepName::Current => Keep::Current,
+            KeepName::History => Keep::History,
+            KeepName::Both => Keep::Both,
         })
     }
 

@@ -31,6 +31,9 @@ pub struct BigQueryConfig {
     /// The format of what waits there.
     #[serde(default)]
     pub format: FileFormat,
+    /// How many rows of one table and commit BigQuery may refuse. They become dead letters; with more than these the run stops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bad_records: Option<u64>,
     /// Where BigQuery's REST is, for servers other than Google's: `http://127.0.0.1:9050`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,

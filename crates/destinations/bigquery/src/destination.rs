@@ -17,16 +17,16 @@ use longshore_core::schema::TableSchema;
 
 use crate::bucket::Bucket;
 use crate::check::Inspection;
-use crate::config::{BigQueryConfig, Method};
+use crate::config::{BigQueryConfig, Changes, Method};
 use crate::credentials::Identity;
 use crate::error::{bug, codes, destination};
 use crate::marks::{self, Mark, Newest, State};
 use crate::prepare::Prepare;
-use crate::publish::{Outcome, Publish};
+use crate::publish::{self, Outcome, Publish};
 use crate::rest::Rest;
 use crate::spool::Spool;
 use crate::stage::{self, Idle, Shared, Stage, Staged};
-use crate::tables::{Remote, Tables};
+use crate::tables::{self, OURS, Remote, Tables};
 use crate::write::StorageWrite;
 use crate::{payload, restage};
 
@@ -58,12 +58,13 @@ impl BigQueryDestination {
         }
         let tables = Tables::new(rest, &config.project, &config.dataset);
         let shared = Shared {
-            write: StorageWrite::new(&config.grpc(), identity, tables.quota.clone())?,
+            write: StorageWrite::new(&config.grpc(), identity.clone(), tables.quota.clone())?,
             tables,
             idle: Idle::default(),
             method: config.method(),
             changes: config.changes,
             spool: Spool::new(state, bucket.clone()),
+            max_bad_records: config.max_bad_records,
             bucket: bucket.map(|bucket| (bucket, config.format)),
         };
         Ok(Self { shared, settings: config.clone(), identity, state: state.to_owned(), known: Mutex::default() })
@@ -129,9 +130,26 @@ impl Destination for BigQueryDestination {
     }
 
     async fn prepare(&self, change: &SchemaChange, mode: Mode) -> Result<Plan> {
-        let (shared, patience) = (&self.shared, self.shared.tables.quota.patience());
+        let shared = &self.shared;
+        let mut change = change.clone();
+        let (table, partition) = tables::split_name(&change.table);
+        if partition.is_some() && shared.method != Method::LoadJob {
+            return Err(crate::error::config(
+                codes::STAGING,
+                format!("{} is one partition, which only load jobs write", change.table),
+            )
+            .hint("use `method: load_job` with a bucket as `staging`"));
+        }
+        change.table = table.to_owned();
+        if shared.changes == Changes::Merge && !change.options.key.is_empty() && !change.wanted.fields.is_empty() {
+            change.wanted.fields.push(publish::kept_column());
+        }
+        // Load jobs know a table's columns at once.
         let write = (shared.method != Method::LoadJob).then_some(&shared.write);
-        Prepare { tables: &shared.tables, write, patience: &patience }.run(change, mode).await
+        let prepare = Prepare { tables: &shared.tables, write, patience: &shared.tables.quota.patience() };
+        let mut plan = prepare.run(&change, mode).await?;
+        plan.schema.fields.retain(|field| !field.name.starts_with(OURS));
+        Ok(plan)
     }
 
     async fn stage(
@@ -145,7 +163,7 @@ impl Destination for BigQueryDestination {
         // Nothing has been taken from the stream of rows yet: this can still be tried again.
         let remote = self.table(table).await?;
         let (shared, method) = (&self.shared, self.shared.method);
-        Stage { shared, method, table, remote: &remote, schema, attempt, disposition }.run(batches).await
+        Stage { shared, method, table, remote: &remote, schema, attempt, disposition, leftovers: Vec::new() }.run(batches).await
     }
 
     async fn publish(&self, publication: Publication<'_>) -> Result<Published> {

@@ -13,6 +13,7 @@ mod credentials;
 mod destination;
 pub mod error;
 mod files;
+mod fit;
 mod insert_all;
 mod jobs;
 mod marks;

@@ -3,12 +3,13 @@
 use longshore_core::Result;
 use longshore_core::batch::{OPERATION, ORDER};
 use longshore_core::commit::{Refused, WriteDisposition};
+use longshore_core::schema::{Field, Type};
 use serde_json::json;
 
 use crate::error::{Failure, codes};
 use crate::jobs::{self, Ended};
 use crate::stage::{Kept, Shared, Staged};
-use crate::tables::Remote;
+use crate::tables::{self, Remote, Tables};
 use crate::write::Committed;
 
 /// The rows of one table of one commit.
@@ -27,6 +28,12 @@ pub(crate) struct Publish<'a> {
 
 /// The column of a table that takes changes by MERGE: the order key of each row's last change.
 pub(crate) const KEPT: &str = "_longshore_order";
+
+/// That column.
+pub(crate) fn kept_column() -> Field {
+    let description = Some("Longshore: the order key of the row's last change".to_owned());
+    Field { description, ..Field::new(KEPT, Type::String) }
+}
 
 /// What came of it.
 pub(crate) enum Outcome {
@@ -61,7 +68,9 @@ impl Publish<'_> {
     /// The beginning of the ids of the jobs that load or replace the table's rows: the same whoever publishes this commit, and no
     /// other commit's or table's in the whole project.
     fn job(&self) -> String {
-        let table = format!("{}@{}", self.shared.tables.resource_name(self.table), self.remote.born());
+        // With its partition, if it names one.
+        let Tables { project, dataset, .. } = &self.shared.tables;
+        let table = format!("projects/{project}/datasets/{dataset}/tables/{}@{}", self.table, self.remote.born());
         let job = format!("longshore_{}_{}", self.token, &blake3::hash(table.as_bytes()).to_hex()[..12]);
         if self.amendment == 0 { job } else { format!("{job}_a{}", self.amendment) }
     }
@@ -81,7 +90,7 @@ impl Publish<'_> {
                 Ok(ended) => before &= ended == Ended::Before,
                 Err(error) if error.code() == codes::MISSING.name => return Ok(Outcome::Parked(error.message().to_owned())),
                 // The job says at most which file: which rows it is the amendment finds out.
-                Err(error) if error.code() == codes::ROWS_REFUSED.name => {
+                Err(error) if error.code() == codes::ROWS_REFUSED.name && tables::split_name(self.table).1.is_none() => {
                     let reason = error.message().to_owned();
                     return Ok(Outcome::Refused(Refused { reason, rows: Vec::new(), others_shown: false }));
                 }
@@ -155,6 +164,8 @@ impl Publish<'_> {
             "createDisposition": "CREATE_NEVER",
             "writeDisposition": match self.disposition {
                 WriteDisposition::Append | WriteDisposition::Empty => "WRITE_APPEND",
+                // A key would go with the rows otherwise.
+                WriteDisposition::Truncate if !self.remote.key().is_empty() => "WRITE_TRUNCATE_DATA",
                 WriteDisposition::Truncate => "WRITE_TRUNCATE",
             },
             // Replacing rows would replace these too, if they were not said again.
@@ -213,23 +224,20 @@ impl Publish<'_> {
                         tracing::warn!(table = name, %error, "a table of rows that have landed stays");
                     }
                 }
-                Kept::Spooled { files, .. } => {
-                    for file in files {
-                        if let Err(error) = self.shared.spool.remove(file).await {
-                            tracing::warn!(file, %error, "a file of rows that have landed stays");
-                        }
-                    }
+                Kept::Buffered { stream, last } => {
+                    self.shared.idle.give_back(self.table, &self.remote.born(), stream, last + 1);
                 }
-                Kept::Buffered { stream, last } => self.shared.idle.give_back(self.table, &self.remote.born(), stream, last + 1),
-                Kept::Files { uris, .. } => {
-                    let Some((bucket, _)) = &self.shared.bucket else { continue };
-                    for uri in uris {
-                        if let Err(error) = bucket.remove_uri(uri).await {
-                            tracing::warn!(uri, %error, "a file of rows that have landed stays");
-                        }
-                    }
-                }
+                Kept::Files { uris: files, .. } | Kept::Spooled { files, .. } => self.remove(files).await,
                 Kept::Nothing | Kept::Pending { .. } => {}
+            }
+            self.remove(&staged.leftovers).await;
+        }
+    }
+
+    async fn remove(&self, files: &[String]) {
+        for file in files {
+            if let Err(error) = self.shared.spool.remove(file).await {
+                tracing::warn!(file, %error, "a file of rows that have landed stays");
             }
         }
     }

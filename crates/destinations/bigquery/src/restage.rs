@@ -12,6 +12,7 @@ use longshore_core::schema::TableSchema;
 
 use crate::config::Method;
 use crate::error::bug;
+use crate::fit;
 use crate::rows::object;
 use crate::spool::{Format, Spool};
 use crate::stage::{Kept, Shared, Stage, Staged};
@@ -31,11 +32,14 @@ pub(crate) async fn restage(
     committables: &[Committable],
     refused: &Refused,
 ) -> Result<Staging> {
+    // Somebody may have widened a column meanwhile: that may be why the rows were refused.
+    let columns = fit::widened(schema, &remote.schema(table)?);
     let disposition = committables.first().map(|committable| committable.disposition).unwrap_or_default();
-    let stage = Stage { shared, method: Method::StorageWritePending, table, remote, schema, attempt, disposition };
-    let mut files = Vec::new();
+    let (mut files, mut leftovers) = (Vec::new(), Vec::new());
     for committable in committables {
-        match Staged::read(committable)?.kept {
+        let staged = Staged::read(committable)?;
+        leftovers.extend(staged.leftovers);
+        match staged.kept {
             Kept::Files { uris, format } if format == "PARQUET" => {
                 files.extend(uris.into_iter().map(|uri| (uri, Format::Parquet)))
             }
@@ -45,12 +49,21 @@ pub(crate) async fn restage(
             kept => return Err(bug(format!("rows were refused that had been taken: {kept:?}"))),
         }
     }
+    leftovers.extend(files.iter().map(|(file, _)| file.clone()));
+    let method = Method::StorageWritePending;
+    let stage = Stage { shared, method, table, remote, schema: &columns, attempt, disposition, leftovers };
     if refused.others_shown {
         let refused = look_up(shared, files, &refused.rows).await?;
+        shared.bear(table, &refused)?;
         let rows: u64 = committables.iter().map(|committable| committable.rows).sum();
         return Ok(Staging { committable: stage.shown(rows - refused.len() as u64)?, refused });
     }
-    stage.run(read(shared.spool.clone(), files)).await
+    let wanted = columns.clone();
+    let rows = read(shared.spool.clone(), files).map(move |batch| match batch? {
+        Rows::Plain(batch) => Ok(Rows::Plain(fit::fit(batch, &wanted)?)),
+        changes @ Rows::Changes(_) => Ok(changes),
+    });
+    stage.run(rows.boxed()).await
 }
 
 /// The rows of files, one file after the other.

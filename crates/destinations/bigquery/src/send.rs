@@ -9,6 +9,7 @@ use longshore_core::error::{Error, Retry};
 use longshore_core::schema::TableSchema;
 
 use crate::error::{bug, is_missing};
+use crate::fit;
 use crate::insert_all::Inserter;
 use crate::message::Piece;
 use crate::publish::Publish;
@@ -40,10 +41,11 @@ impl Publish<'_> {
     pub(crate) async fn send(&self, files: &[String], how: How, first: u64) -> Result<Option<Refused>> {
         let mut route: Option<Route<'_>> = None;
         let (mut number, mut refused) = (first, Vec::new());
+        let now = self.remote.schema(self.table)?;
         for file in files {
             let mut batches = self.shared.spool.read(file, Format::Arrow).await?;
             while let Some(batch) = batches.next().await {
-                let batch = batch?;
+                let batch = fit::fit(batch?, &now)?;
                 let route = match &mut route {
                     Some(route) => route,
                     None => route.insert(self.route(&batch, how)?),

@@ -34,6 +34,9 @@ pub(crate) struct Staged {
     /// When the table was made that the rows are for.
     pub(crate) born: String,
     pub(crate) kept: Kept,
+    /// Files that an amendment has read and nobody needs once this is published.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) leftovers: Vec<String>,
 }
 
 /// Where the rows are.
@@ -139,6 +142,25 @@ pub(crate) struct Shared {
     /// The bucket and the wanted format, for load jobs.
     pub(crate) bucket: Option<(Bucket, FileFormat)>,
     pub(crate) spool: Spool,
+    pub(crate) max_bad_records: Option<u64>,
+}
+
+impl Shared {
+    /// Whether so many refused rows may become dead letters.
+    ///
+    /// Errors: `bigquery_rows_refused`.
+    pub(crate) fn bear(&self, table: &str, refused: &[Refusal]) -> Result<()> {
+        let (number, first) = (refused.len() as u64, refused.first());
+        match (self.max_bad_records, first) {
+            (Some(most), Some(first)) if number > most => {
+                let why = format!("BigQuery refuses {number} rows of table {table}, more than {most}: {}", first.reason);
+                Err(failed(codes::ROWS_REFUSED, why)
+                    .with_retry(Retry::AfterFix)
+                    .hint("raise `max_bad_records`, or correct the rows"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// One call of `stage`.
@@ -150,6 +172,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) schema: &'a TableSchema,
     pub(crate) attempt: &'a AttemptId,
     pub(crate) disposition: WriteDisposition,
+    /// Files that are read to stage this.
+    pub(crate) leftovers: Vec<String>,
 }
 
 /// What was counted on the way.
@@ -185,13 +209,14 @@ impl Stage<'_> {
                 Kept::Pending { stream: self.pending(&target, self.schema, batches, &mut counted).await? }
             }
         };
+        self.shared.bear(self.table, &counted.refused)?;
         let committable = self.committable(kept, &counted)?;
         Ok(destination::Staged { committable, refused: counted.refused })
     }
 
     /// The record of what is kept.
     fn committable(&self, kept: Kept, counted: &Counted) -> Result<Committable> {
-        let staged = Staged { format: FORMAT, born: self.remote.born(), kept };
+        let staged = Staged { format: FORMAT, born: self.remote.born(), kept, leftovers: self.leftovers.clone() };
         Ok(Committable {
             table: self.table.to_owned(),
             disposition: self.disposition,

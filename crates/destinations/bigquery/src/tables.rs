@@ -15,6 +15,15 @@ use crate::rest::Rest;
 /// Names that begin like this are ours.
 pub(crate) const OURS: &str = "_longshore";
 
+/// The table and the partition of a name such as `orders$20240131`, which names one partition of a table.
+/// Source: <https://cloud.google.com/bigquery/docs/managing-partitioned-table-data>
+pub(crate) fn split_name(name: &str) -> (&str, Option<&str>) {
+    match name.split_once('$') {
+        Some((table, partition)) => (table, Some(partition)),
+        None => (name, None),
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Tables {
     rest: Rest,
@@ -71,12 +80,12 @@ impl Tables {
 
     /// The name of a table for the Storage Write API.
     pub(crate) fn resource_name(&self, table: &str) -> String {
-        format!("projects/{}/datasets/{}/tables/{table}", self.project, self.dataset)
+        format!("projects/{}/datasets/{}/tables/{}", self.project, self.dataset, split_name(table).0)
     }
 
     /// The name of a table in SQL, quoted.
     pub(crate) fn sql_name(&self, table: &str) -> String {
-        format!("`{}.{}.{table}`", self.project, self.dataset)
+        format!("`{}.{}.{}`", self.project, self.dataset, split_name(table).0)
     }
 
     /// Where the dataset lies, asked once.
@@ -102,6 +111,7 @@ impl Tables {
 
     /// The table, `None` if there is none in a dataset that exists.
     pub(crate) async fn get(&self, table: &str) -> Result<Option<Remote>> {
+        let table = split_name(table).0;
         let doing = format!("tables.get {table}");
         match self.rest.get(&doing, &self.path(&format!("/tables/{table}")), &[]).await {
             Ok(resource) => Ok(Some(Remote(resource))),

@@ -2,7 +2,7 @@
 
 mod append;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::storage::v1 as api;
@@ -31,11 +31,43 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone)]
 pub(crate) struct StorageWrite {
-    channel: Channel,
+    connections: Arc<Connections>,
     identity: Identity,
     /// A permit is a byte on its way.
     room: Arc<Semaphore>,
     quota: Quota,
+}
+
+/// Connections to the API. A server lets a connection carry a hundred calls or so at once, and every open stream is one: a call too many
+/// would wait for streams that wait for it.
+#[derive(Debug)]
+struct Connections {
+    target: Endpoint,
+    open: Mutex<Vec<(Channel, Weak<()>)>>,
+}
+
+/// Streams of one connection.
+const STREAMS: usize = 60;
+
+/// A place on a connection, held while a stream is open.
+#[derive(Debug)]
+pub(crate) struct Seat(#[expect(dead_code, reason = "counted, not read")] Arc<()>);
+
+impl Connections {
+    /// A connection with room for another stream.
+    fn seat(&self) -> (Channel, Seat) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for (channel, taken) in open.iter_mut() {
+            if taken.strong_count() < STREAMS {
+                let seat = taken.upgrade().unwrap_or_default();
+                *taken = Arc::downgrade(&seat);
+                return (channel.clone(), Seat(seat));
+            }
+        }
+        let (channel, seat) = (self.target.connect_lazy(), Arc::default());
+        open.push((channel.clone(), Arc::downgrade(&seat)));
+        (channel, Seat(seat))
+    }
 }
 
 /// Whether rows became visible by this call or were so before.
@@ -63,11 +95,20 @@ impl StorageWrite {
         if endpoint.starts_with("https://") {
             target = target.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(wrong)?;
         }
-        Ok(Self { channel: target.connect_lazy(), identity, room: Arc::new(Semaphore::new(IN_FLIGHT_BYTES)), quota })
+        let connections = Arc::new(Connections { target, open: Mutex::default() });
+        Ok(Self { connections, identity, room: Arc::new(Semaphore::new(IN_FLIGHT_BYTES)), quota })
     }
 
+    /// For a short call: any connection will do.
     fn client(&self) -> BigQueryWriteClient<Channel> {
-        BigQueryWriteClient::new(self.channel.clone()).max_decoding_message_size(1 << 24).max_encoding_message_size(1 << 24)
+        self.seated_client().0
+    }
+
+    /// For a stream, which keeps its place.
+    fn seated_client(&self) -> (BigQueryWriteClient<Channel>, Seat) {
+        let (channel, seat) = self.connections.seat();
+        let client = BigQueryWriteClient::new(channel);
+        (client.max_decoding_message_size(1 << 24).max_encoding_message_size(1 << 24), seat)
     }
 
     /// A request with who we are, and with what routes it to the region of its table.
@@ -201,4 +242,23 @@ fn asked_wait(status: &Status) -> Option<Duration> {
     let details = googleapis_tonic_google_cloud_bigquery_storage_v1::google::rpc::Status::decode(status.details()).ok()?.details;
     let info = details.iter().find(|any| any.type_url.ends_with("google.rpc.RetryInfo"))?;
     RetryInfo::decode(info.value.as_ref()).ok()?.retry_delay?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn streams_beyond_what_a_connection_carries_get_another_one() {
+        let connections = Connections { target: Endpoint::from_static("http://127.0.0.1:1"), open: Mutex::default() };
+        let open = || connections.open.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let seats: Vec<Seat> = (0..STREAMS).map(|_| connections.seat().1).collect();
+        assert_eq!(open(), 1);
+        let more = connections.seat();
+        assert_eq!(open(), 2);
+        drop(seats);
+        let again: Vec<Seat> = (0..STREAMS).map(|_| connections.seat().1).collect();
+        assert_eq!((open(), again.len()), (2, STREAMS), "what was left is taken again");
+        drop(more);
+    }
 }

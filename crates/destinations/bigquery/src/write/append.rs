@@ -16,7 +16,7 @@ use prost_types::DescriptorProto;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::{Code, Status, Streaming};
 
-use super::{ANSWERED_WITHIN, StorageErrorCode, StorageWrite, answered, api, failure};
+use super::{ANSWERED_WITHIN, Seat, StorageErrorCode, StorageWrite, answered, api, failure};
 use crate::error::{Failure, codes, destination};
 use crate::message::{Header, Message, Piece};
 use crate::quota::Spent;
@@ -102,6 +102,7 @@ pub(crate) struct Appended {
 struct Connection {
     requests: mpsc::Sender<api::AppendRowsRequest>,
     answers: Streaming<api::AppendRowsResponse>,
+    _seat: Seat,
 }
 
 impl Connection {
@@ -359,9 +360,9 @@ impl Appender {
         let messages =
             futures::stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|m| (m, receiver)) });
         let request = self.write.request(messages, &format!("write_stream={}", self.stream)).await?;
-        let mut client = self.write.client();
+        let (mut client, seat) = self.write.seated_client();
         let answers = answered("AppendRows", client.append_rows(request)).await?;
-        Ok(Connection { requests, answers })
+        Ok(Connection { requests, answers, _seat: seat })
     }
 }
 

@@ -9,7 +9,7 @@ use longshore_bigquery::config::Method;
 use longshore_core::Result;
 use longshore_core::batch::Rows;
 use longshore_core::commit::{Application, AttemptId, CommitNumber, Committable, Contract, Published, WriteDisposition};
-use longshore_core::destination::{Destination, Fence, Mode, Publication, SchemaChange};
+use longshore_core::destination::{Destination, Fence, Mode, Publication, SchemaChange, Staged};
 use longshore_core::error::Retry;
 use longshore_core::retry::{Patience, Policy};
 use longshore_core::schema::{Field, TableSchema, Type};
@@ -48,7 +48,7 @@ impl Bench {
         bench
     }
 
-    async fn prepare(&self) {
+    pub async fn prepare(&self) {
         let change = SchemaChange {
             table: TABLE.into(),
             wanted: schema(),
@@ -64,12 +64,26 @@ impl Bench {
     }
 
     pub async fn stage_for(&self, attempt: &str, ids: &[i64], disposition: WriteDisposition) -> Result<Committable> {
-        let column = Arc::new(Int64Array::from(ids.to_vec()));
-        let batch = RecordBatch::try_new(schema().to_arrow(), vec![column]).unwrap();
-        let batches = futures::stream::iter(vec![Ok(Rows::Plain(batch))]).boxed();
-        let staged = self.worker.stage(&AttemptId(attempt.into()), TABLE, &schema(), disposition, batches).await?;
+        let staged = self.stage_rows(attempt, TABLE, &schema(), disposition, batch(ids)).await?;
         assert_eq!(staged.refused, []);
         Ok(staged.committable)
+    }
+
+    /// With what was refused.
+    pub async fn stage_all(&self, attempt: &str, ids: &[i64]) -> Result<Staged> {
+        self.stage_rows(attempt, TABLE, &schema(), WriteDisposition::Append, batch(ids)).await
+    }
+
+    pub async fn stage_rows(
+        &self,
+        attempt: &str,
+        table: &str,
+        schema: &TableSchema,
+        disposition: WriteDisposition,
+        rows: RecordBatch,
+    ) -> Result<Staged> {
+        let batches = futures::stream::iter(vec![Ok(Rows::Plain(rows))]).boxed();
+        self.worker.stage(&AttemptId(attempt.into()), table, schema, disposition, batches).await
     }
 
     pub async fn publish(&self, n: CommitNumber, committable: &Committable) -> Result<Published> {
@@ -117,6 +131,17 @@ impl Bench {
     pub fn arm(&self, rule: Rule) {
         self.shop.server.arm(rule);
     }
+}
+
+fn batch(ids: &[i64]) -> RecordBatch {
+    RecordBatch::try_new(schema().to_arrow(), vec![Arc::new(Int64Array::from(ids.to_vec()))]).unwrap()
+}
+
+/// JSON objects in these columns.
+pub fn batch_of(schema: &TableSchema, rows: &[Value]) -> RecordBatch {
+    let mut decoder = arrow::json::ReaderBuilder::new(schema.to_arrow()).build_decoder().unwrap();
+    decoder.serialize(rows).unwrap();
+    decoder.flush().unwrap().unwrap()
 }
 
 pub fn is_done(published: &Result<Published>) -> bool {

@@ -4,7 +4,9 @@
 mod bench;
 mod cases;
 mod changes;
+mod cloud;
 mod conformance;
+mod limits;
 mod official_client;
 mod own_server;
 mod refused;

@@ -20,6 +20,7 @@ pub struct Shop {
     pub method: Method,
     pub format: FileFormat,
     pub changes: Changes,
+    pub max_bad_records: Option<u64>,
     state: tempfile::TempDir,
 }
 
@@ -29,7 +30,7 @@ impl Shop {
         server.create_dataset(PROJECT, DATASET, "EU");
         server.create_bucket(BUCKET, "EU");
         let (format, changes) = (FileFormat::Auto, Changes::Cdc);
-        Self { server, method, format, changes, state: tempfile::tempdir().unwrap() }
+        Self { server, method, format, changes, max_bad_records: None, state: tempfile::tempdir().unwrap() }
     }
 
     /// How many files of ours wait beside the store.
@@ -45,6 +46,7 @@ impl Shop {
             method: self.method,
             format: self.format,
             changes: self.changes,
+            max_bad_records: self.max_bad_records,
             anonymous: true,
             endpoint: Some(self.server.rest()),
             write_endpoint: Some(self.server.grpc()),
