@@ -40,10 +40,10 @@ impl Finding {
         Self::new(subject, Verdict::Fine, words)
     }
 
-    /// An error as a finding: its message with what is underneath, and its hint, or else where its code is explained.
+    /// An error as a finding: its message with what is at the bottom of it, and its hint, or else where its code is explained.
     pub fn of_error(subject: impl Into<String>, verdict: Verdict, error: &crate::Error) -> Self {
         let mut words = error.to_string();
-        for cause in error.chain() {
+        if let Some(cause) = root(error) {
             words += &format!(": {cause}");
         }
         let hint = error.hint_text().map_or_else(|| format!("`longshore explain {}` says more", error.code()), str::to_owned);
@@ -65,19 +65,28 @@ impl Finding {
     }
 }
 
+/// The first line of the innermost error; those between say the same at greater length.
+fn root(error: &crate::Error) -> Option<String> {
+    let mut root = std::error::Error::source(error)?;
+    while let Some(inner) = root.source() {
+        root = inner;
+    }
+    root.to_string().lines().next().map(str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::{Error, Kind, code};
 
     #[test]
-    fn an_error_becomes_a_finding_with_its_causes_and_a_hint_in_every_case() {
-        let error = || Error::new(Kind::Destination, code::CONFIG, "no answer").caused_by(std::io::Error::other("no route"));
+    fn an_error_becomes_a_finding_with_its_first_cause_and_a_hint_in_every_case() {
+        let between =
+            || Error::new(Kind::Source, code::USAGE, "the call failed").caused_by(std::io::Error::other("no route\nat all"));
+        let error = || Error::new(Kind::Destination, code::CONFIG, "no answer").caused_by(between());
         let told = Finding::of_error("server", Verdict::Wrong, &error());
-        assert_eq!(
-            (told.words.as_str(), told.hint.as_deref()),
-            ("no answer: no route", Some("`longshore explain config` says more"))
-        );
+        let hint = Some("`longshore explain config` says more");
+        assert_eq!((told.words.as_str(), told.hint.as_deref()), ("no answer: no route", hint));
         let told = Finding::of_error("server", Verdict::Wrong, &error().hint("look at the address"));
         assert_eq!(told.hint.as_deref(), Some("look at the address"));
     }

@@ -95,12 +95,16 @@ async fn look(destination: &dyn Destination, changes: Vec<SchemaChange>, bytes: 
     Ok(RunPlan { tables: tables.collect(), findings, ..RunPlan::default() })
 }
 
-/// Adds the tables whose plan failed. Where something else is wrong that may be why: then the table is unknown, not wrong.
+/// Adds the tables whose plan failed. Where something else is wrong that may be why: then the table is unknown, not wrong; and of what
+/// fails for a passing reason the destination itself has told why.
 fn add_failures(findings: &mut Vec<Finding>, failed: Vec<(SchemaChange, Error)>) -> Result<()> {
     let explained = findings.iter().any(|finding| finding.verdict == Verdict::Wrong);
     for (change, error) in failed {
         if findings.is_empty() {
             return Err(error);
+        }
+        if explained && error.retry() == Retry::Backoff {
+            continue;
         }
         let verdict = if explained { Verdict::Unknown } else { Verdict::Wrong };
         let finding = Finding::of_error(format!("table {}", change.table), verdict, &error);

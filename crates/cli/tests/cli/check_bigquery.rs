@@ -136,6 +136,30 @@ fn what_nobody_can_tell_before_a_table_is_there_is_unknown_and_no_reason_to_stop
 }
 
 #[test]
+fn what_the_project_does_not_tell_the_tables_do() {
+    let scene = Scene::ran("", "");
+    let told_by_tables = |denied: &[&str]| {
+        scene.server.clear_rules();
+        let forbidden = Fault::refuse(403, "forbidden", "Cloud Resource Manager API has not been used in project acme");
+        scene.server.arm(Rule::on("projects.testIamPermissions", forbidden));
+        scene.server.deny(denied);
+        scene.server.forget_requests();
+        scene.check()
+    };
+    let said = told_by_tables(&[]);
+    assert_eq!((said.code, subjects(&said, "unknown").len()), (0, 0), "{said}");
+    assert_eq!(finding(&said, STREAMING[0])["words"], "granted on tables shop.orders, shop._longshore");
+    let said = told_by_tables(&STREAMING[..1]);
+    assert_eq!((said.code, subjects(&said, "wrong")), (5, vec![STREAMING[0].to_owned()]), "{said}");
+    assert_eq!(finding(&said, STREAMING[0])["words"], "not granted on tables shop.orders, shop._longshore");
+    assert!(
+        scene.server.requests().iter().all(|line| !line.contains("DELETE")),
+        "nobody has to try: {:?}",
+        scene.server.requests()
+    );
+}
+
+#[test]
 fn a_server_that_tests_no_permissions_is_asked_by_dry_runs() {
     let scene = Scene::ran("", "");
     let untold = |denied: &[&str]| {
@@ -196,6 +220,9 @@ fn who_is_refused_or_meets_nobody_is_told_so_without_a_plan() {
     scene.place.write("p.yaml", &text.replace(&scene.server.rest(), "http://127.0.0.1:1"));
     let said = scene.check();
     assert_eq!((said.code, subjects(&said, "wrong")), (5, vec!["server".to_owned()]), "{said}");
+    let words = finding(&said, "server")["words"].as_str().expect("words").to_owned();
+    assert!(words.starts_with("datasets.get shop: no answer from BigQuery: ") && words.len() < 120, "{words}");
+    assert_eq!(subjects(&said, "unknown"), [] as [String; 0], "nothing is told twice");
     assert!(finding(&said, "cost")["numbers"]["bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{said}");
 }
 
