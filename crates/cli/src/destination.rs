@@ -116,9 +116,11 @@ fn bigquery(rest: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Dat
             let (message, hint) = crate::pipeline::conform::unknown(BIGQUERY, &name, &known);
             return Err(Error::new(Kind::Usage, code::USAGE, message).hint(hint));
         }
-        let value = match value.as_str() {
-            "true" => Value::Bool(true),
-            "false" => Value::Bool(false),
+        let kind = &schema["properties"][&name]["type"];
+        let is = |wanted: &str| kind == wanted || kind.as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == wanted));
+        // What cannot be read is told by the settings' own check.
+        let value = match serde_json::from_str(&value) {
+            Ok(read @ (Value::Bool(_) | Value::Number(_))) if is("boolean") || is("integer") => read,
             _ => Value::String(value),
         };
         settings.insert(name, value);
@@ -215,6 +217,12 @@ mod tests {
         let error = Dataset::parse_with("bigquery://acme/shop?stagin=x", environment).expect_err("unknown");
         assert!(error.hint_text().is_some_and(|hint| hint.contains("staging")), "{error:?}");
         Dataset::parse_with("bigquery://acme/shop?method=fast", environment).expect_err("no such method");
+        Dataset::parse_with("bigquery://acme/shop?max_bad_records=few", environment).expect_err("no number");
+        let Ok(Dataset::BigQuery(config)) = Dataset::parse_with("bigquery://acme/s7?max_bad_records=7&staging=7", environment)
+        else {
+            panic!("a dataset");
+        };
+        assert_eq!((config.max_bad_records, config.staging.as_deref()), (Some(7), Some("7")));
     }
 
     #[test]

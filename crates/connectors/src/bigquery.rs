@@ -10,8 +10,11 @@ pub(crate) const DECLARATION: Declaration = Declaration {
     capabilities: &[
         "exactly once: every commit has its mark in the table `_longshore` of the dataset",
         "load jobs through a bucket, or the Storage Write API without one",
-        "append, or replace in one step; tables partitioned by day",
-        "new columns; nothing else of an existing table is touched",
+        "at least once, where asked for: the default stream, `insertAll`",
+        "append, or replace a table or one partition in one step; upserts and deletes by key",
+        "rows that BigQuery refuses become dead letters, the rest lands",
+        "tables with partitions, clusters, labels, expiration, key, policy tags; new columns and wider types in existing ones",
+        "quotas are waited for",
         "application default credentials, keys, workload identity, impersonation",
     ],
     settings: || schemars::schema_for!(BigQueryConfig).to_value(),

@@ -346,6 +346,38 @@ fn a_column_of_integers_takes_the_decimals_of_a_later_file() {
 }
 
 #[test]
+fn one_partition_is_replaced_by_its_name() {
+    let scene = Scene::new("load_job");
+    let schema = longshore_core::schema::TableSchema::from_json(
+        &json!([{"name": "id", "type": "INT64"}, {"name": "day", "type": "DATE"}]),
+    );
+    let by_day = json!({"timePartitioning": {"type": "DAY", "field": "day"}});
+    scene.server.create_table("shop", "orders", &schema.expect("valid"), by_day);
+    let load = |csv: &str, table: &str, to: &str| {
+        scene.place.write("a.csv", csv);
+        scene.run(scene.command(&["load", "a.csv", "--to", to, "--table", table, "--write", "truncate"]))
+    };
+    let to = "bigquery://acme/shop";
+    let said = load("id,day\n1,2024-01-30\n2,2024-01-31\n", "orders", to);
+    assert_eq!(said.code, 0, "{said}");
+    let said = load("id,day\n3,2024-01-31\n", "orders$20240131", to);
+    assert_eq!(said.code, 0, "{said}");
+    let mut rows = scene.server.rows("shop", "orders");
+    rows.sort_by_key(|row| row["id"].as_i64());
+    assert_eq!(json!(rows), json!([{"id": 1, "day": "2024-01-30"}, {"id": 3, "day": "2024-01-31"}]));
+    // What belongs elsewhere is refused, and nothing of the partition is replaced by it.
+    let said = load("id,day\n4,2024-01-30\n5,2024-01-31\n", "orders$20240131", to);
+    assert_eq!(said.code, 6, "{said}");
+    let letters = scene.server.rows("shop", "_dead_letters");
+    assert!(
+        letters.len() == 2 && letters[0]["reason"].as_str().is_some_and(|why| why.contains("different partitions")),
+        "{letters:?}"
+    );
+    assert_eq!(scene.server.row_count("shop", "orders"), 2);
+    assert_eq!(scene.server.objects(), [] as [String; 0]);
+}
+
+#[test]
 fn a_pipeline_file_says_what_a_new_table_is_like() {
     let scene = Scene::new("storage_write_pending");
     scene.place.write("orders.csv", "id,at\n1,2024-05-01\n2,2024-06-01\n");

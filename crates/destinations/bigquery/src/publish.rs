@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::error::{Failure, codes};
 use crate::jobs::{self, Ended};
 use crate::stage::{Kept, Shared, Staged};
-use crate::tables::{self, Remote, Tables};
+use crate::tables::{Remote, Tables};
 use crate::write::Committed;
 
 /// The rows of one table of one commit.
@@ -90,7 +90,7 @@ impl Publish<'_> {
                 Ok(ended) => before &= ended == Ended::Before,
                 Err(error) if error.code() == codes::MISSING.name => return Ok(Outcome::Parked(error.message().to_owned())),
                 // The job says at most which file: which rows it is the amendment finds out.
-                Err(error) if error.code() == codes::ROWS_REFUSED.name && tables::split_name(self.table).1.is_none() => {
+                Err(error) if error.code() == codes::ROWS_REFUSED.name => {
                     let reason = error.message().to_owned();
                     return Ok(Outcome::Refused(Refused { reason, rows: Vec::new(), others_shown: false }));
                 }

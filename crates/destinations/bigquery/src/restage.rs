@@ -8,20 +8,25 @@ use longshore_core::Result;
 use longshore_core::batch::{OPERATION, ORDER, Rows};
 use longshore_core::commit::{AttemptId, Committable, Refused};
 use longshore_core::destination::{Batches, Refusal, Staged as Staging};
+use longshore_core::error::Retry;
 use longshore_core::schema::TableSchema;
 
 use crate::config::Method;
-use crate::error::bug;
+use crate::error::{bug, codes, destination};
 use crate::fit;
 use crate::rows::object;
 use crate::spool::{Format, Spool};
 use crate::stage::{Kept, Shared, Stage, Staged};
-use crate::tables::Remote;
+use crate::tables::{Remote, split_name};
+
+/// Rows of one partition that may become dead letters together, which are held in memory.
+const MOST_TOGETHER: usize = 100_000;
 
 /// Stages the rows of these committables anew.
 ///
 /// - A load job says which file it cannot read, not which rows. So its files are read back and their rows appended to a pending stream,
 ///   which says of each row why it does not take it, and takes the others.
+/// - Streams have no partitions to replace: rows for one partition are refused together, with the words of the job.
 /// - Rows that show as soon as they are sent have been sent: the refused ones are looked up, and nothing is left to do.
 pub(crate) async fn restage(
     shared: &Shared,
@@ -58,6 +63,11 @@ pub(crate) async fn restage(
         let rows: u64 = committables.iter().map(|committable| committable.rows).sum();
         return Ok(Staging { committable: stage.shown(rows - refused.len() as u64)?, refused });
     }
+    if split_name(table).1.is_some() {
+        let refused = all(shared, files, &refused.reason).await?;
+        shared.bear(table, &refused)?;
+        return Ok(Staging { committable: stage.shown(0)?, refused });
+    }
     let wanted = columns.clone();
     let rows = read(shared.spool.clone(), files).map(move |batch| match batch? {
         Rows::Plain(batch) => Ok(Rows::Plain(fit::fit(batch, &wanted)?)),
@@ -73,6 +83,22 @@ fn read(spool: Spool, files: Vec<(String, Format)>) -> Batches {
         async move { spool.read(&file, format).await }
     });
     batches.try_flatten().map_ok(Rows::Plain).boxed()
+}
+
+/// Every row, refused.
+async fn all(shared: &Shared, files: Vec<(String, Format)>, reason: &str) -> Result<Vec<Refusal>> {
+    let mut batches = read(shared.spool.clone(), files);
+    let mut found = Vec::new();
+    while let Some(batch) = batches.next().await {
+        let Rows::Plain(batch) = batch? else { return Err(bug("changes in a file of ours")) };
+        for index in 0..batch.num_rows() {
+            found.push(Refusal { row: found.len() as u64, values: object(&batch, index), reason: reason.to_owned() });
+        }
+        if found.len() > MOST_TOGETHER {
+            return Err(destination(codes::ROWS_REFUSED, reason).with_retry(Retry::AfterFix).with("rows", found.len()));
+        }
+    }
+    Ok(found)
 }
 
 /// What is in rows of these numbers.

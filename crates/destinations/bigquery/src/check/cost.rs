@@ -6,10 +6,10 @@ use serde_json::json;
 
 use crate::config::Method;
 
-/// Where the prices stand, and when they were read there: those of the US multi-region, in US dollars.
+/// List prices of the US multi-region, in US dollars: where they stand, and when they were looked up.
 mod prices {
     pub(super) const SOURCE: &str = "https://cloud.google.com/bigquery/pricing";
-    pub(super) const READ: &str = "November 2026";
+    pub(super) const FOUND: &str = "November 2026";
     /// A gibibyte by Storage Write, whatever the stream.
     pub(super) const STORAGE_WRITE_GIB: f64 = 0.025;
     /// Of which so many tebibytes are free in a month.
@@ -67,7 +67,8 @@ impl Cost {
             finding = finding.number("query_bytes", read).number("query_usd", json!(querying));
         }
         finding.words = format!("about {} {words}; {} a month to keep it", show::bytes(self.bytes), dollars(keeping));
-        let hint = format!("list prices of the US in {}; they differ elsewhere and change: {}", prices::READ, prices::SOURCE);
+        let hint =
+            format!("list prices of the US as found in {}; they differ elsewhere and change: {}", prices::FOUND, prices::SOURCE);
         finding.number("storage_usd_a_month", json!(keeping)).hint(hint)
     }
 
