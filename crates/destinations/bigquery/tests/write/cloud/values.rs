@@ -1,0 +1,169 @@
+//! Every type at its bounds, by every way that rows take.
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use futures::TryStreamExt;
+use longshore_bigquery::config::{BigQueryConfig, FileFormat, Method};
+use longshore_bigquery::query::{Reader, objects};
+use longshore_core::batch::{Changes, Operation, Rows};
+use longshore_core::commit::WriteDisposition;
+use longshore_core::schema::TableSchema;
+use reqwest::Method as Verb;
+use serde_json::{Map, Value, json};
+
+use super::Dataset;
+use super::tables::Land;
+
+/// Columns of every type; those in Parquet are without the three that load jobs take from text only.
+fn columns(parquet: bool) -> Value {
+    let all = json!([
+        {"name": "id", "type": "INT64"}, {"name": "s", "type": "STRING"}, {"name": "y", "type": "BYTES"},
+        {"name": "f", "type": "FLOAT64"}, {"name": "b", "type": "BOOL"}, {"name": "n", "type": "NUMERIC"},
+        {"name": "bn", "type": "BIGNUMERIC"}, {"name": "ts", "type": "TIMESTAMP"}, {"name": "d", "type": "DATE"},
+        {"name": "t", "type": "TIME"}, {"name": "dt", "type": "DATETIME"}, {"name": "j", "type": "JSON"},
+        {"name": "g", "type": "GEOGRAPHY"}, {"name": "v", "type": "INTERVAL"},
+        {"name": "a", "type": "INT64", "mode": "REPEATED"},
+        {"name": "o", "type": "STRUCT", "mode": "REPEATED", "fields": [
+            {"name": "x", "type": "STRING"}, {"name": "y", "type": "STRUCT", "fields": [{"name": "z", "type": "DATE", "mode": "REPEATED"}]}]},
+    ]);
+    let text_only = |field: &Value| ["JSON", "GEOGRAPHY", "INTERVAL"].iter().any(|type_| field["type"] == *type_);
+    all.as_array().unwrap().iter().filter(|field| !(parquet && text_only(field))).cloned().collect()
+}
+
+/// As Longshore shows them; nulls are left out.
+fn rows() -> Vec<Value> {
+    vec![
+        json!({"id": 1, "s": "ä\u{0}\u{10ffff}", "y": "AP8=", "f": 1.7976931348623157e308, "b": true,
+            "n": "99999999999999999999999999999.999999999",
+            "bn": "578960446186580977117854925043439539266.34992332820282019728792003956564819967",
+            "ts": "9999-12-31T23:59:59.999999Z", "d": "9999-12-31", "t": "23:59:59.999999", "dt": "9999-12-31T23:59:59.999999",
+            "j": {"k": [1, "ü", null]}, "g": "POINT(1 2)", "v": "1-2 3 4:5:6.500", "a": [1, -2, i64::MIN.to_string()],
+            "o": [{"x": "1", "y": {"z": ["2024-02-29", "1969-12-31"]}}, {"x": "", "y": null}, {"x": null, "y": null}]}),
+        json!({"id": 2, "s": "", "y": "", "f": 5e-324, "b": false, "n": "-99999999999999999999999999999.999999999",
+            "bn": "-578960446186580977117854925043439539266.34992332820282019728792003956564819968",
+            "ts": "0001-01-01T00:00:00Z", "d": "0001-01-01", "t": "00:00:00", "dt": "0001-01-01T00:00:00",
+            "j": [], "v": "-10000-0 -3660000 -2400000:0:0"}),
+        json!({"id": 3, "f": "NaN", "n": "0", "bn": "0", "ts": "1969-12-31T23:59:59.999999Z", "j": 1.5, "v": "0-0 0 0:0:0"}),
+        json!({"id": 4, "f": "-Infinity", "n": "0.000000001", "bn": "0.00000000000000000000000000000000000001"}),
+        json!({"id": i64::MAX.to_string(), "f": "Infinity"}),
+    ]
+}
+
+/// What BigQuery tells of a table, by Longshore's own reader.
+async fn read(dataset: &Dataset, table: &str, parquet: bool) -> Result<(RecordBatch, Vec<Value>), String> {
+    let words = |error: longshore_core::error::Error| error.to_string();
+    let names: Vec<String> =
+        columns(parquet).as_array().unwrap().iter().map(|field| field["name"].as_str().unwrap().to_owned()).collect();
+    let sql = format!("SELECT {} FROM {} ORDER BY id", names.join(", "), dataset.sql_name(table));
+    let reader = Reader::open(&dataset.config(Method::Auto)).map_err(words)?;
+    let answer = reader.query(&sql).await.map_err(words)?;
+    let schema = answer.schema.clone();
+    let batches: Vec<RecordBatch> = answer.stream.try_collect().await.map_err(words)?;
+    let rows = concat_batches(&schema, &batches).unwrap();
+    let shown = objects(reader.query(&sql).await.map_err(words)?).await.map_err(words)?;
+    Ok((rows, shown.into_iter().map(|row| Value::Object(without_nulls(row))).collect()))
+}
+
+fn without_nulls(row: Map<String, Value>) -> Map<String, Value> {
+    // An ARRAY is never null.
+    let empty = |(name, value): &(String, Value)| value.is_null() || (name != "j" && *value == json!([]));
+    row.into_iter().filter(|cell| !empty(cell)).collect()
+}
+
+/// Inserts rows as JSON, reads them back, and sends what was read by every other way.
+pub async fn bounds(dataset: &Dataset) {
+    let sheet = &dataset.sheet;
+    dataset.make_table("source", columns(false), json!({})).await;
+    let sent: Vec<Value> = rows().iter().map(|row| json!({"json": as_inserted(row)})).collect();
+    insert(dataset, &json!({"rows": sent, "skipInvalidRows": true})).await;
+    let (batch, shown) = read(dataset, "source", false).await.unwrap();
+    for (row, found) in rows().iter().zip(&shown) {
+        let expected = Value::Object(without_nulls(row.as_object().unwrap().clone()));
+        differing(dataset, "insertAll and back", found, &expected);
+    }
+    sheet.same("all rows are read back", shown.len(), rows().len());
+    let (narrow, narrow_shown) = read(dataset, "source", true).await.unwrap();
+    for (what, table, method, format) in [
+        ("a pending stream", "pending", Method::StorageWritePending, FileFormat::Auto),
+        ("the default stream", "at_once", Method::StorageWriteDefault, FileFormat::Auto),
+        ("insertAll", "inserted", Method::InsertAll, FileFormat::Auto),
+        ("a load job of JSON lines", "as_json", Method::LoadJob, FileFormat::Json),
+        ("a load job of Parquet", "as_parquet", Method::LoadJob, FileFormat::Parquet),
+    ] {
+        if method == Method::LoadJob && !dataset.has_bucket() {
+            continue;
+        }
+        let parquet = format == FileFormat::Parquet;
+        dataset.make_table(table, columns(parquet), json!({})).await;
+        let worker = dataset.open_as(&BigQueryConfig { format, ..dataset.config(method) });
+        let land = Land { worker, table, schema: TableSchema::from_json(&columns(parquet)).unwrap() };
+        let (rows, expected) = if parquet { (&narrow, &narrow_shown) } else { (&batch, &shown) };
+        landed(dataset, what, &land, Rows::Plain(rows.clone()), expected, parquet).await;
+    }
+    let key = json!({"tableConstraints": {"primaryKey": {"columns": ["id"]}}});
+    dataset.make_table("changed", columns(false), key).await;
+    let worker = dataset.open(Method::StorageWrite);
+    let land = Land { worker, table: "changed", schema: TableSchema::from_json(&columns(false)).unwrap() };
+    let changes = Changes {
+        rows: batch.clone(),
+        operations: vec![Operation::Upsert; batch.num_rows()],
+        order: (0..batch.num_rows()).map(|row| row.to_string()).collect(),
+    };
+    landed(dataset, "change rows", &land, Rows::Changes(changes), &shown, false).await;
+}
+
+/// Tells the values of a row that differ; how many.
+fn differing(dataset: &Dataset, what: &str, found: &Value, expected: &Value) -> usize {
+    let names = columns(false);
+    let names = names.as_array().unwrap().iter().filter_map(|field| field["name"].as_str());
+    let differing: Vec<&str> = names.filter(|name| found[name] != expected[name]).collect();
+    for name in &differing {
+        dataset.sheet.same(&format!("{what}: {name} of row {}", expected["id"]), &found[name], &expected[name]);
+    }
+    differing.len()
+}
+
+/// A JSON column takes its document as text.
+fn as_inserted(row: &Value) -> Value {
+    let mut row = row.clone();
+    if let Some(document) = row.get_mut("j") {
+        *document = json!(document.to_string());
+    }
+    row
+}
+
+/// A table that was just made may not be known yet where rows are inserted.
+async fn insert(dataset: &Dataset, request: &Value) {
+    let path = format!("/datasets/{}/tables/source/insertAll", dataset.name);
+    for _ in 0..60 {
+        let (status, answer) = dataset.cloud.ask(Verb::POST, &path, Some(request)).await;
+        if status == 200 {
+            return dataset.sheet.same("insertAll takes every row", &answer["insertErrors"], &Value::Null);
+        }
+        assert_eq!(status, 404, "{answer}");
+        dataset.sheet.told("a new table is not known to insertAll", &answer["error"]["message"].to_string());
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    }
+    panic!("a table that was made is not found by insertAll");
+}
+
+async fn landed(dataset: &Dataset, what: &str, land: &Land, rows: Rows, expected: &[Value], parquet: bool) {
+    let staged = match land.stage_rows("a", rows, WriteDisposition::Append).await {
+        Ok(staged) => staged,
+        Err(error) => return dataset.sheet.holds(&format!("{what}: rows are staged"), false, &format!("{error:?}")),
+    };
+    let refused: Vec<_> = staged.refused.iter().map(|refused| (refused.row, &refused.reason)).collect();
+    dataset.sheet.same(&format!("{what}: no row is refused"), refused, vec![]);
+    let published = land.try_publish(1, 0, &staged.committable).await;
+    let done = matches!(published, Ok(longshore_core::commit::Published::Done(_)));
+    dataset.sheet.holds(&format!("{what}: rows are published"), done, &format!("{published:?}"));
+    match read(dataset, land.table, parquet).await {
+        Ok((_, found)) => {
+            dataset.sheet.same(&format!("{what}: rows that landed"), found.len(), expected.len());
+            let differ =
+                found.iter().zip(expected).map(|(found, expected)| differing(dataset, what, found, expected)).sum::<usize>();
+            dataset.sheet.same(&format!("{what}: values that differ"), differ, 0);
+        }
+        Err(words) => dataset.sheet.holds(&format!("{what}: rows are read back"), false, &words),
+    }
+}
