@@ -86,6 +86,8 @@ pub enum FileFormat {
     Auto,
     /// Parquet.
     Parquet,
+    /// Avro; JSON lines for the same tables.
+    Avro,
     /// JSON lines.
     Json,
 }

@@ -1,6 +1,11 @@
 //! Rows as files in a bucket, for load jobs: Parquet where it carries every type of the table, else JSON lines.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use arrow::array::RecordBatch;
+use arrow_avro::compression::CompressionCodec;
+use arrow_avro::errors::AvroError;
+use arrow_avro::writer::{AvroWriter, WriterBuilder};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use longshore_core::Result;
@@ -28,7 +33,7 @@ const ROW_GROUP_BYTES: usize = 24 << 20;
 /// The format that a table's rows are staged in.
 pub(crate) fn format(wanted: FileFormat, schema: &TableSchema) -> FileFormat {
     match wanted {
-        FileFormat::Auto if schema.fields.iter().any(only_as_text) => FileFormat::Json,
+        FileFormat::Auto | FileFormat::Avro if schema.fields.iter().any(only_as_text) => FileFormat::Json,
         FileFormat::Auto => FileFormat::Parquet,
         other => other,
     }
@@ -58,6 +63,7 @@ pub(crate) struct Files<'a> {
 }
 
 enum Open {
+    Avro { writer: Box<AvroWriter<Buffer>>, buffer: Buffer, native: rows::Native, upload: Upload },
     Parquet { writer: Box<AsyncArrowWriter<Upload>>, native: rows::Native, seen: Seen, uri: String },
     Json { writer: JsonWriter<Vec<u8>>, upload: Upload },
 }
@@ -93,6 +99,15 @@ impl<'a> Files<'a> {
                 }
                 seen.bytes()
             }
+            Open::Avro { writer, buffer, native, upload } => {
+                let (runs, unfit) = native.batch(batch)?;
+                for (_, run) in runs {
+                    writer.write(&run).map_err(unwritten_avro)?;
+                }
+                refused = unfit;
+                upload.put(buffer.take().into()).await?;
+                upload.seen.bytes()
+            }
             Open::Json { writer, upload } => {
                 writer.write(batch).map_err(|e| bug("rows could not be written as JSON").caused_by(e))?;
                 upload.put(std::mem::take(writer.get_mut()).into()).await?;
@@ -118,6 +133,7 @@ impl<'a> Files<'a> {
     async fn begin(&mut self) -> Result<Open> {
         let (ending, content_type) = match self.format {
             FileFormat::Json => ("json", "application/x-ndjson"),
+            FileFormat::Avro => ("avro", "application/avro"),
             FileFormat::Auto | FileFormat::Parquet => ("parquet", "application/vnd.apache.parquet"),
         };
         let below = format!("{}/{}.{ending}", self.table, uuid::Uuid::new_v4().simple());
@@ -126,6 +142,12 @@ impl<'a> Files<'a> {
             return Ok(Open::Json { writer: JsonWriter::new(Vec::new(), self.schema.to_arrow()), upload });
         }
         let native = rows::Native::new(self.schema);
+        if self.format == FileFormat::Avro {
+            let buffer = Buffer::default();
+            let builder = WriterBuilder::new(native.schema().as_ref().clone()).with_compression(Some(CompressionCodec::Deflate));
+            let writer = builder.build(buffer.clone()).map_err(unwritten_avro)?;
+            return Ok(Open::Avro { writer: Box::new(writer), buffer, native, upload });
+        }
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).map_err(encoding)?))
             .set_statistics_enabled(EnabledStatistics::None)
@@ -143,6 +165,12 @@ impl<'a> Files<'a> {
                 writer.close().await.map_err(encoding)?;
                 (seen, uri)
             }
+            Some(Open::Avro { mut writer, buffer, mut upload, .. }) => {
+                writer.finish().map_err(unwritten_avro)?;
+                upload.put(buffer.take().into()).await?;
+                upload.finish().await?;
+                (upload.seen, upload.uri)
+            }
             Some(Open::Json { mut upload, .. }) => {
                 upload.finish().await?;
                 (upload.seen, upload.uri)
@@ -154,6 +182,31 @@ impl<'a> Files<'a> {
         self.digest.update(digest.as_bytes());
         Ok(())
     }
+}
+
+/// What a writer has written and nobody has sent yet.
+#[derive(Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Buffer {
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl std::io::Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn unwritten_avro(error: AvroError) -> Error {
+    bug("rows could not be written as Avro").caused_by(error)
 }
 
 /// The upload's own error comes back wrapped once or more.

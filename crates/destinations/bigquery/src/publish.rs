@@ -176,8 +176,11 @@ impl Publish<'_> {
                 load[kept] = value.clone();
             }
         }
-        if format == "PARQUET" {
-            load["parquetOptions"] = json!({"enableListInference": true});
+        match format.as_str() {
+            "PARQUET" => load["parquetOptions"] = json!({"enableListInference": true}),
+            // Days, times and decimals are what they are, not bare numbers.
+            "AVRO" => load["useAvroLogicalTypes"] = json!(true),
+            _ => {}
         }
         Some(json!({"load": load, "labels": {"longshore": "load"}}))
     }

@@ -48,6 +48,9 @@ pub(crate) async fn restage(
             Kept::Files { uris, format } if format == "PARQUET" => {
                 files.extend(uris.into_iter().map(|uri| (uri, Format::Parquet)))
             }
+            Kept::Files { uris, format } if format == "AVRO" => {
+                files.extend(uris.into_iter().map(|uri| (uri, Format::Avro(schema.clone()))));
+            }
             Kept::Files { uris, .. } => files.extend(uris.into_iter().map(|uri| (uri, Format::Json(schema.clone())))),
             Kept::Spooled { files: spooled, .. } => files.extend(spooled.into_iter().map(|file| (file, Format::Arrow))),
             Kept::Nothing => {}

@@ -60,6 +60,13 @@ impl Native {
         Ok((runs, refused))
     }
 
+    /// A batch of almost these types, as a file gives it back, in just these.
+    pub(crate) fn cast(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let columns =
+            self.0.fields().iter().zip(batch.columns()).map(|(field, column)| arrow::compute::cast(column, field.data_type()));
+        RecordBatch::try_new(self.0.clone(), columns.collect::<Result<_, _>>().map_err(encoding)?).map_err(encoding)
+    }
+
     /// Errors: `bigquery_value`.
     fn convert(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let columns = self.0.fields().iter().zip(batch.columns()).map(|(field, column)| native(column, field.data_type()));

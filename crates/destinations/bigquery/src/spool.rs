@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use crate::bucket::{Bucket, Upload};
 use crate::cells;
 use crate::error::{bug, codes, destination};
-use crate::rows::encoding;
+use crate::rows::{Native, encoding};
 
 /// Batches that are read ahead.
 const AHEAD: usize = 2;
@@ -45,6 +45,8 @@ pub(crate) enum Format {
     Arrow,
     /// Parquet in BigQuery's own types.
     Parquet,
+    /// Avro of these columns.
+    Avro(TableSchema),
     /// JSON lines of these columns.
     Json(TableSchema),
 }
@@ -223,6 +225,12 @@ fn read_file(path: &Path, format: &Format, to: &mpsc::Sender<Result<RecordBatch>
             let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| damaged(path, e))?;
             let batches = reader.build().map_err(|e| damaged(path, e))?;
             pass_on(batches.map(|batch| batch.map_err(|e| damaged(path, e))), to)
+        }
+        Format::Avro(schema) => {
+            let native = Native::new(schema);
+            let reader = arrow_avro::reader::ReaderBuilder::new().build(BufReader::new(file)).map_err(|e| damaged(path, e))?;
+            let batches = reader.map(|batch| native.cast(&batch.map_err(|e| damaged(path, e))?));
+            pass_on(batches, to)
         }
         Format::Json(schema) => {
             let mut lines = BufReader::new(file).lines().peekable();

@@ -359,7 +359,11 @@ impl Stage<'_> {
         if uris.is_empty() {
             return Ok(Kept::Nothing);
         }
-        let format = if format == FileFormat::Json { "NEWLINE_DELIMITED_JSON" } else { "PARQUET" };
+        let format = match format {
+            FileFormat::Json => "NEWLINE_DELIMITED_JSON",
+            FileFormat::Avro => "AVRO",
+            FileFormat::Auto | FileFormat::Parquet => "PARQUET",
+        };
         Ok(Kept::Files { uris, format: format.to_owned() })
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use longshore_bigquery::BigQueryDestination;
-use longshore_bigquery::config::{BigQueryConfig, Method};
+use longshore_bigquery::config::{BigQueryConfig, FileFormat, Method};
 use longshore_core::destination::Destination;
 use longshore_testkit::proxy::Proxy;
 use longshore_testkit::services::BigQueryEmulator;
@@ -47,10 +47,15 @@ impl Dataset {
     }
 
     pub fn open(&self, method: Method) -> Arc<dyn Destination> {
+        self.open_with(method, FileFormat::Auto)
+    }
+
+    pub fn open_with(&self, method: Method, format: FileFormat) -> Arc<dyn Destination> {
         let config = BigQueryConfig {
             project: PROJECT.into(),
             dataset: self.name.clone(),
             method,
+            format,
             anonymous: true,
             endpoint: Some(self.rest.url().to_owned()),
             write_endpoint: Some(self.grpc.url().to_owned()),
@@ -110,7 +115,7 @@ fn object(fields: &[Value], row: &Value) -> Value {
     let object: Map<String, Value> = known
         .map(|(field, cell)| {
             let value = match field["type"].as_str().unwrap() {
-                "INTEGER" | "INT64" => cell["v"].as_str().unwrap().parse::<i64>().unwrap().into(),
+                "INTEGER" | "INT64" if cell["v"].is_string() => cell["v"].as_str().unwrap().parse::<i64>().unwrap().into(),
                 _ => cell["v"].clone(),
             };
             (field["name"].as_str().unwrap().to_owned(), value)

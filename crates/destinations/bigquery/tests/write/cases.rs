@@ -101,19 +101,7 @@ impl Bench {
         amendment: i64,
         committable: &Committable,
     ) -> Result<Published> {
-        let table = &committable.table;
-        let application = Application { pipeline: "p".into(), ledger: "l".into(), store: "s".into() };
-        let publication = Publication {
-            application: &application,
-            n,
-            token: &format!("token{n}"),
-            amendment,
-            table,
-            committables: std::slice::from_ref(committable),
-            note: json!({}),
-            fence: &Free,
-        };
-        worker.publish(publication).await
+        publish(worker, n, amendment, committable).await
     }
 
     /// As the engine publishes: what passes is tried again.
@@ -131,6 +119,22 @@ impl Bench {
     pub fn arm(&self, rule: Rule) {
         self.shop.server.arm(rule);
     }
+}
+
+/// Publishes as the one pipeline that there is.
+pub async fn publish(worker: &dyn Destination, n: CommitNumber, amendment: i64, committable: &Committable) -> Result<Published> {
+    let application = Application { pipeline: "p".into(), ledger: "l".into(), store: "s".into() };
+    let publication = Publication {
+        application: &application,
+        n,
+        token: &format!("token{n}"),
+        amendment,
+        table: &committable.table,
+        committables: std::slice::from_ref(committable),
+        note: json!({}),
+        fence: &Free,
+    };
+    worker.publish(publication).await
 }
 
 fn batch(ids: &[i64]) -> RecordBatch {

@@ -153,8 +153,8 @@ async fn a_table_without_a_key_takes_no_changes_and_says_how_to_give_it_one() {
     assert!(error.hint_text().is_some_and(|hint| hint.contains("key")), "{error:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_type_arrives_as_a_change_as_it_does_as_a_row() {
+/// A server, columns of every type, and rows with a value at a bound, one in the middle, and nulls.
+pub async fn every_type(method: Method) -> (Bench, TableSchema, RecordBatch) {
     let columns = json!([
         {"name": "id", "type": "INT64"}, {"name": "s", "type": "STRING"}, {"name": "y", "type": "BYTES"},
         {"name": "f", "type": "FLOAT64"}, {"name": "b", "type": "BOOL"}, {"name": "n", "type": "NUMERIC"},
@@ -166,12 +166,6 @@ async fn every_type_arrives_as_a_change_as_it_does_as_a_row() {
             {"name": "x", "type": "STRING"}, {"name": "y", "type": "STRUCT", "fields": [{"name": "z", "type": "DATE", "mode": "REPEATED"}]}]},
     ]);
     let schema = TableSchema::from_json(&columns).unwrap();
-    let shop = Shop::new(Method::StorageWritePending).await;
-    let worker = shop.open();
-    let bench = Bench { shop, worker };
-    for (table, extra) in [("source", json!({})), ("plain", json!({})), ("keyed", keyed())] {
-        bench.shop.server.create_table("shop", table, &schema, extra);
-    }
     let rows = [
         json!({"id": 1, "s": "ä", "y": "AP8=", "f": -0.5, "b": true, "n": "-12345678901234567890123456789.123456789",
             "bn": "578960446186580977117854925043439539266.34992332820282019728792003956564819967",
@@ -181,11 +175,23 @@ async fn every_type_arrives_as_a_change_as_it_does_as_a_row() {
         json!({"id": i64::MAX, "f": "NaN", "b": false, "n": "0", "s": "", "y": "", "ts": "1969-12-31T23:59:59.999999Z"}),
         json!({"id": 3, "f": "-Infinity"}),
     ];
+    let shop = Shop::new(method).await;
+    let worker = shop.open();
+    shop.server.create_table("shop", "source", &schema, json!({}));
     let rows: Vec<Value> = rows.iter().map(|row| json!({"json": row})).collect();
-    let url = format!("{}/bigquery/v2/projects/acme/datasets/shop/tables/source/insertAll", bench.shop.server.rest());
+    let url = format!("{}/bigquery/v2/projects/acme/datasets/shop/tables/source/insertAll", shop.server.rest());
     let answer = reqwest::Client::new().post(url).json(&json!({"rows": rows})).send().await.unwrap();
     assert_eq!(answer.json::<Value>().await.unwrap()["insertErrors"], Value::Null);
-    let rows = bench.shop.server.batch("shop", "source").unwrap();
+    let rows = shop.server.batch("shop", "source").unwrap();
+    (Bench { shop, worker }, schema, rows)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_type_arrives_as_a_change_as_it_does_as_a_row() {
+    let (bench, schema, rows) = every_type(Method::StorageWritePending).await;
+    for (table, extra) in [("plain", json!({})), ("keyed", keyed())] {
+        bench.shop.server.create_table("shop", table, &schema, extra);
+    }
     let changes = Changes {
         rows: rows.clone(),
         operations: vec![Operation::Upsert; rows.num_rows()],

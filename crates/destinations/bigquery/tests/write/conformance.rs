@@ -3,13 +3,19 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use longshore_bigquery::config::Method;
-use longshore_core::destination::Destination;
+use futures::StreamExt;
+use longshore_bigquery::config::{FileFormat, Method};
+use longshore_core::batch::Rows;
+use longshore_core::commit::{AttemptId, Contract, WriteDisposition};
+use longshore_core::destination::{Destination, Mode, SchemaChange};
+use longshore_core::schema::TableSchema;
+use longshore_core::table_options::TableOptions;
 use longshore_testkit::destination_conformance::{Fault, Subject, check_all_but};
 use longshore_testkit::proxy::{Rule, What};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bench::{ALONE, Dataset};
+use crate::cases::is_done;
 
 const PERMISSION_DENIED: i32 = 7;
 
@@ -96,4 +102,51 @@ async fn pending_streams_do_what_every_destination_must() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn load_jobs_do_what_every_destination_must() {
     passes_the_list(Method::LoadJob, UNABLE_TO_LOAD).await;
+}
+
+/// The types of Avro that the emulator reads out of a load job: it knows neither TIME nor DATETIME in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn avro_files_are_loaded_as_parquet_files_are() {
+    let _alone = ALONE.lock().await;
+    let Some(dataset) = Dataset::new().await else { return };
+    let columns = json!([
+        {"name": "id", "type": "INT64", "mode": "REQUIRED"}, {"name": "s", "type": "STRING"}, {"name": "y", "type": "BYTES"},
+        {"name": "f", "type": "FLOAT64"}, {"name": "b", "type": "BOOL"}, {"name": "n", "type": "NUMERIC"},
+        {"name": "ts", "type": "TIMESTAMP"}, {"name": "d", "type": "DATE"},
+        {"name": "a", "type": "INT64", "mode": "REPEATED"},
+        {"name": "o", "type": "STRUCT", "fields": [{"name": "x", "type": "STRING"}, {"name": "m", "type": "NUMERIC"}]},
+    ]);
+    let schema = TableSchema::from_json(&columns).unwrap();
+    let rows = [
+        json!({"id": 1, "s": "\u{e4}", "y": "00ff", "f": -0.5, "b": true, "n": "-12345678901234567890123456789.123456789",
+            "ts": "2024-02-29T23:59:59.999999Z", "d": "1969-12-31",
+            "a": [1, -2], "o": {"x": "in", "m": "0.5"}}),
+        json!({"id": 2, "a": []}),
+    ];
+    let batch = crate::cases::batch_of(&schema, &rows);
+    let mut told = Vec::new();
+    for format in [FileFormat::Parquet, FileFormat::Avro] {
+        let worker = dataset.open_with(Method::LoadJob, format);
+        let table = format!("t_{format:?}").to_lowercase();
+        let change = SchemaChange {
+            table: table.clone(),
+            wanted: schema.clone(),
+            contract: Contract::Evolve,
+            disposition: WriteDisposition::Append,
+            options: TableOptions::default(),
+        };
+        worker.prepare(&change, Mode::Apply).await.unwrap();
+        let batches = futures::stream::iter([Ok(Rows::Plain(batch.clone()))]).boxed();
+        let attempt = AttemptId(format!("{format:?}"));
+        let staged = worker.stage(&attempt, &table, &schema, WriteDisposition::Append, batches).await.unwrap();
+        let ending = format!("{format:?}").to_lowercase();
+        assert!(dataset.objects().await.iter().any(|name| name.ends_with(&format!(".{ending}"))), "{format:?}");
+        let published = crate::cases::publish(worker.as_ref(), 1, 0, &staged.committable).await;
+        assert!(is_done(&published), "{format:?}: {published:?}");
+        let mut rows = dataset.rows(&table).await;
+        rows.sort_by_key(|row| row["id"].as_i64());
+        assert_eq!(rows.len(), 2, "{format:?}");
+        told.push(rows);
+    }
+    assert_eq!(told[0], told[1]);
 }

@@ -12,6 +12,7 @@ use longshore_fakes::bigquery::{Fault, Rule};
 use serde_json::{Value, json};
 
 use crate::cases::{Bench, TABLE, is_done, schema};
+use crate::changes::every_type;
 use crate::own_server::Shop;
 
 fn refusal(published: longshore_core::Result<Published>) -> Refused {
@@ -23,7 +24,7 @@ fn refusal(published: longshore_core::Result<Published>) -> Refused {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_11_a_load_job_that_refuses_rows_is_followed_by_a_stream_without_them() {
-    for (format, disposition) in [FileFormat::Parquet, FileFormat::Json]
+    for (format, disposition) in [FileFormat::Parquet, FileFormat::Avro, FileFormat::Json]
         .into_iter()
         .flat_map(|f| [WriteDisposition::Append, WriteDisposition::Truncate].map(|d| (f, d)))
     {
@@ -34,7 +35,9 @@ async fn case_11_a_load_job_that_refuses_rows_is_followed_by_a_stream_without_th
         let staged = bench.stage_for("a", &ids, disposition).await.unwrap();
         bench.arm(Rule::on("jobs.insert", Fault::JobRefusesRows(vec![7])));
         let refused = refusal(bench.publish(1, &staged).await);
-        assert!(refused.reason.contains("gs://landing/"), "the file is named: {}", refused.reason);
+        // (The server does not read Avro: it refuses the files as a whole.)
+        let named = format == FileFormat::Avro || refused.reason.contains("gs://landing/");
+        assert!(named, "the file is named: {}", refused.reason);
         assert_eq!((refused.rows.as_slice(), refused.others_shown), (&[][..], false));
         assert_eq!(bench.ids(), [] as [i64; 0]);
 
@@ -116,4 +119,37 @@ async fn what_waits_in_files_of_ours_and_is_removed_is_parked_and_not_taken_for_
     let parked = bench.publish(1, &staged).await;
     assert!(matches!(parked, Ok(Published::Parked(_))), "{parked:?}");
     assert_eq!(bench.ids(), [] as [i64; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_read_back_from_files_of_a_load_job_is_what_was_written_to_them() {
+    for format in [FileFormat::Parquet, FileFormat::Avro, FileFormat::Json] {
+        let (mut bench, every, rows) = every_type(Method::LoadJob).await;
+        bench.shop.format = format;
+        bench.worker = bench.shop.open();
+        // Parquet and Avro do not carry what load jobs take from text only.
+        let text = |field: &Field| matches!(field.type_, Type::Json | Type::Geography | Type::Interval);
+        let kept: Vec<usize> =
+            (0..every.fields.len()).filter(|i| format == FileFormat::Json || !text(&every.fields[*i])).collect();
+        let schema = TableSchema::new(kept.iter().map(|i| every.fields[*i].clone()).collect());
+        let rows = rows.project(&kept).unwrap();
+        bench.shop.server.create_table("shop", TABLE, &schema, json!({}));
+        let staged = bench.stage_rows("a", TABLE, &schema, WriteDisposition::Append, rows).await.unwrap();
+        assert_eq!(staged.refused, []);
+        let ending = format!(".{format:?}").to_lowercase();
+        assert!(bench.shop.server.objects().iter().all(|name| name.ends_with(&ending)), "{format:?}");
+        bench.arm(Rule::on("jobs.insert", Fault::JobRefusesRows(vec![0])));
+        let refused = refusal(bench.publish(1, &staged.committable).await);
+        let attempt = AttemptId("b".into());
+        let again = bench.worker.restage(&attempt, TABLE, &schema, &[staged.committable], &refused).await.unwrap();
+        assert_eq!(again.refused, [], "{format:?}");
+        let worker = bench.worker.clone();
+        assert!(is_done(&bench.publish_amended(worker.as_ref(), 1, 1, &again.committable).await), "{format:?}");
+        let mut wanted = bench.shop.server.rows("shop", "source");
+        for row in &mut wanted {
+            row.as_object_mut().unwrap().retain(|name, _| schema.field(name).is_some());
+        }
+        assert_eq!(bench.shop.server.rows("shop", TABLE), wanted, "{format:?}");
+        assert_eq!(bench.shop.server.objects(), [] as [String; 0]);
+    }
 }
