@@ -15,6 +15,9 @@ pub fn write(workspace: &Workspace) -> Outcome {
     api(workspace)
 }
 
+/// The first words of pages that the binary writes. Other pages of the folder are written by people.
+const WRITTEN: &str = "<!-- Written by `cargo x docs`";
+
 /// Fails if a reference page differs from what the binary would write, or a doc link is broken.
 pub fn check(workspace: &Workspace) -> Outcome {
     let fresh = workspace.target.join("reference");
@@ -43,12 +46,31 @@ fn generate(workspace: &Workspace, folder: &Path) -> Outcome {
     run(Command::new(binary).arg("reference").arg(folder).current_dir(&workspace.root))
 }
 
+/// The pages that the binary wrote, by their names.
 fn pages(folder: &Path) -> Outcome<BTreeMap<String, String>> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Ok(BTreeMap::new()) };
     let mut pages = BTreeMap::new();
     for entry in entries.flatten() {
         let text = std::fs::read_to_string(entry.path()).map_err(|e| format!("cannot read {}: {e}", entry.path().display()))?;
-        pages.insert(entry.file_name().to_string_lossy().into_owned(), text);
+        if text.starts_with(WRITTEN) {
+            pages.insert(entry.file_name().to_string_lossy().into_owned(), text);
+        }
     }
     Ok(pages)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pages_that_the_binary_wrote_can_be_stale() {
+        let folder = std::env::temp_dir().join(format!("longshore-pages-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join("written.md"), format!("{WRITTEN}; ... -->\n\n# written\n")).expect("a page");
+        std::fs::write(folder.join("by-hand.md"), "# by hand\n").expect("a page");
+        let names: Vec<String> = pages(&folder).expect("are read").into_keys().collect();
+        std::fs::remove_dir_all(&folder).expect("our own folder");
+        assert_eq!(names, ["written.md"]);
+    }
 }

@@ -1,5 +1,6 @@
 //! `cargo x`: the one developer entry. Everything here runs other programs; it builds in a second.
 
+mod cloud_check;
 mod docs;
 mod machine;
 mod readers;
@@ -17,6 +18,8 @@ cargo x test           check, every test, the reference pages, other readers of 
 cargo x services       installs the servers that tests run against, as `cargo x test` does
 cargo x docs           API docs (broken links are errors) and the reference pages in docs/reference
 cargo x docs --check   fails if those pages are stale
+cargo x cloud-check PROJECT [--bucket NAME] [--location EU] [--yes]
+                       checks in a project of Google Cloud what only the cloud can show; costs some cents
 
 Builds go to CARGO_TARGET_DIR, or to ~/.cache/longshore-target if that is not set.";
 
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
             }
         }),
         ["bench", options @ ..] => machine::can_build().and_then(|()| bench(&workspace, options)),
+        ["cloud-check", options @ ..] => machine::can_build().and_then(|()| cloud_check::run(&workspace, options)),
         ["docs"] => machine::can_build().and_then(|()| docs::write(&workspace)),
         ["docs", "--check"] => machine::can_build().and_then(|()| docs::check(&workspace)),
         [] | ["help" | "--help" | "-h"] => {
