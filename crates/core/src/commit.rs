@@ -322,6 +322,8 @@ pub struct Adoption {
     pub landings: Vec<Landing>,
     /// What the commits covered.
     pub covers: Vec<Covers>,
+    /// Commits that the destination was about to show, as the lost journal held them: they are published by the next run.
+    pub entries: Vec<Entry>,
 }
 
 /// The answer of `publish` for one table.

@@ -111,6 +111,8 @@ pub struct PastCommit {
     pub n: CommitNumber,
     /// The note that [`Publication::note`] carried.
     pub note: serde_json::Value,
+    /// Whether it is known to be visible. One that is not may be.
+    pub done: bool,
 }
 
 /// What is staged: rows in the table's columns as `prepare` settled them.
@@ -202,6 +204,12 @@ pub trait Destination: Send + Sync {
     /// said as one; nothing if the destination has nothing to say.
     async fn inspect(&self, _wanted: &[(SchemaChange, Plan)], _bytes: u64) -> Result<Vec<Finding>> {
         Ok(Vec::new())
+    }
+
+    /// Whether its marks, and its history, may be of commits that are not visible yet. The notes then have to hold all that publishing
+    /// needs, so that a lost store can be mended.
+    fn marks_before(&self) -> bool {
+        false
     }
 
     /// Lets go of it, after finishing what runs in the background (checkpoints).

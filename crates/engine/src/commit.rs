@@ -172,7 +172,7 @@ impl Session {
     /// Step 3. Tables follow one another, `_dead_letters` last. A table that cannot be published does not keep the others
     /// from it, but ends the run: its entry stays open, and every run tries it again first.
     async fn publish(&self, entry: &Entry) -> Result<Visible> {
-        let note = Note::of(entry).to_json()?;
+        let note = if self.destination.marks_before() { Note::whole(entry) } else { Note::of(entry) }.to_json()?;
         let mut receipts = Vec::new();
         let mut parked = None;
         for table in entry.tables() {

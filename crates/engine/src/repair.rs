@@ -22,12 +22,20 @@ pub(crate) struct Note {
     pub(crate) covers: Vec<Covers>,
     /// Its lines of the file ledger.
     pub(crate) landings: Vec<Landing>,
+    /// All of it, for a destination whose log also tells of commits that are not visible yet. Then the other two are empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) entry: Option<Box<Entry>>,
 }
 
 impl Note {
     pub(crate) fn of(entry: &Entry) -> Self {
         let landings = entry.draft.landings.iter().map(|landing| Landing { n: entry.n, ..landing.clone() }).collect();
-        Self { run: entry.draft.run.clone(), covers: entry.draft.covers.clone(), landings }
+        Self { run: entry.draft.run.clone(), covers: entry.draft.covers.clone(), landings, entry: None }
+    }
+
+    pub(crate) fn whole(entry: &Entry) -> Self {
+        let run = entry.draft.run.clone();
+        Self { run, covers: Vec::new(), landings: Vec::new(), entry: Some(Box::new(entry.clone())) }
     }
 
     pub(crate) fn to_json(&self) -> Result<serde_json::Value> {
@@ -93,18 +101,20 @@ impl Repair<'_> {
         let written: Vec<String> =
             marks.iter().filter(|(_, mark)| mark.others.contains(&lost)).map(|(table, _)| table.clone()).collect();
         let seen = self.destination.open(&lost, &written).await?;
-        let mut adoption = Adoption { application: Some(lost.clone()), ..Adoption::default() };
-        let mut findings = Vec::new();
-        for (table, mark) in seen {
-            let Some(n) = mark.last else { continue };
-            let commits = self.read_notes(&lost, &table, 0, n, &mut adoption).await?;
-            findings.push(Finding {
-                what: format!("table {table} holds commit {n} of a ledger that is not in this store"),
-                fix: format!("take over its ledger, with what the table's log tells of {commits} commits; do this only if the store {} is lost", lost.store),
-                table,
-                applied: self.apply,
-            });
-        }
+        let ahead = seen.into_iter().filter_map(|(table, mark)| Some((table, (0, mark.last?)))).collect();
+        let (mut adoption, found) = self.read_notes(&lost, &ahead).await?;
+        adoption.application = Some(lost.clone());
+        let findings = ahead.into_iter().map(|(table, (_, n))| Finding {
+            what: format!("table {table} holds commit {n} of a ledger that is not in this store"),
+            fix: format!(
+                "take over its ledger, with {}; do this only if the store {} is lost",
+                found.get(&table).cloned().unwrap_or_default(),
+                lost.store
+            ),
+            table,
+            applied: self.apply,
+        });
+        let findings = findings.collect();
         if self.apply {
             self.store.adopt(self.pipeline, &adoption).await?;
         }
@@ -114,27 +124,33 @@ impl Repair<'_> {
     async fn compare(&self, marks: &BTreeMap<String, TableMark>) -> Result<Vec<Finding>> {
         let pending: Vec<CommitNumber> =
             self.state.open.iter().filter(|entry| entry.state == EntryState::Journalled).map(|entry| entry.n).collect();
-        let mut findings = Vec::new();
+        let (mut findings, mut ahead) = (Vec::new(), BTreeMap::new());
         for (table, mark) in marks {
             let published = self.state.published.get(table).copied();
             let Err(error) = check_mark(table, mark.last, published, &pending) else { continue };
             let fix = match mark.last {
-                Some(n) if mark.last > published => self.catch_up(table, published.unwrap_or(0), n).await?,
+                Some(n) if mark.last > published => {
+                    ahead.insert(table.clone(), (published.unwrap_or(0), n));
+                    String::new()
+                }
                 _ => self.forget(table).await?,
             };
             let what = format!("{error} (the table holds {}, the store says {})", number(mark.last), number(published));
             findings.push(Finding { table: table.clone(), what, fix, applied: self.apply });
         }
-        Ok(findings)
-    }
-
-    async fn catch_up(&self, table: &str, published: CommitNumber, n: CommitNumber) -> Result<String> {
-        let mut adoption = Adoption::default();
-        let found = self.read_notes(&self.state.application, table, published, n, &mut adoption).await?;
+        if ahead.is_empty() {
+            return Ok(findings);
+        }
+        let (adoption, mut found) = self.read_notes(&self.state.application, &ahead).await?;
+        for finding in &mut findings {
+            if let Some(words) = found.remove(&finding.table) {
+                finding.fix = format!("take over {words}");
+            }
+        }
         if self.apply {
             self.store.adopt(self.pipeline, &adoption).await?;
         }
-        Ok(format!("take over what the table's log tells of {found} commits up to {n}, so that their files are not loaded again"))
+        Ok(findings)
     }
 
     async fn forget(&self, table: &str) -> Result<String> {
@@ -144,28 +160,52 @@ impl Repair<'_> {
         Ok("forget what was landed in this table, so that its files are loaded again".to_owned())
     }
 
-    /// Adds a table's mark and the notes of its commits after `after`; returns how many notes there were.
+    /// What the logs of these tables, each behind one commit and up to another, tell of commits that this store lacks; and the same in
+    /// words, by table.
     async fn read_notes(
         &self,
         application: &Application,
-        table: &str,
-        after: CommitNumber,
-        n: CommitNumber,
-        adoption: &mut Adoption,
-    ) -> Result<usize> {
-        adoption.marks.insert(table.to_owned(), n);
-        let mut found = 0;
-        for past in self.destination.history(application, table).await? {
-            if past.n <= after {
-                continue;
+        ahead: &BTreeMap<String, (CommitNumber, CommitNumber)>,
+    ) -> Result<(Adoption, BTreeMap<String, String>)> {
+        let (mut adoption, mut words) = (Adoption::default(), BTreeMap::new());
+        let mut notes: BTreeMap<CommitNumber, Note> = BTreeMap::new();
+        // What each table shows for certain.
+        let mut shown: BTreeMap<String, CommitNumber> = self.state.published.clone();
+        for (table, (after, n)) in ahead {
+            let (mut found, mut unsure) = (0, false);
+            for past in self.destination.history(application, table).await?.into_iter().filter(|past| past.n > *after) {
+                // A log entry of another shape is not ours; the mark alone is still right.
+                let Ok(note) = serde_json::from_value::<Note>(past.note) else { continue };
+                found += 1;
+                unsure = !past.done && note.entry.is_some();
+                if past.done {
+                    shown.insert(table.clone(), past.n);
+                }
+                notes.insert(past.n, note);
             }
-            // A log entry of another shape is not ours; the mark alone is still right.
-            let Ok(note) = serde_json::from_value::<Note>(past.note) else { continue };
-            found += 1;
+            if !unsure {
+                shown.insert(table.clone(), *n);
+            }
+            words.insert(
+                table.clone(),
+                format!("what the table's log tells of {found} commits up to {n}, so that their files are not loaded again"),
+            );
+        }
+        for (n, note) in notes {
+            let note = match note.entry {
+                // Some table may lack it: publishing it changes nothing where it is there.
+                Some(entry) if n > self.state.last && entry.tables().iter().any(|table| shown.get(table) < Some(&n)) => {
+                    adoption.entries.push(*entry);
+                    continue;
+                }
+                Some(entry) => Note::of(&entry),
+                None => note,
+            };
             adoption.covers.extend(note.covers);
             adoption.landings.extend(note.landings);
         }
-        Ok(found)
+        adoption.marks = shown.into_iter().filter(|(table, _)| ahead.contains_key(table)).collect();
+        Ok((adoption, words))
     }
 }
 

@@ -331,7 +331,7 @@ impl Data {
         }
         table.marks.insert(publication.application.mark(), publication.n);
         table.commits += 1;
-        let past = PastCommit { n: publication.n, note: publication.note.clone() };
+        let past = PastCommit { n: publication.n, note: publication.note.clone(), done: true };
         table.history.push((publication.application.mark(), past));
         Ok(Published::Done(table.commits.to_string()))
     }

@@ -78,6 +78,7 @@ checks! {
         record_paths_come_newest_first,
         receipts_come_newest_first_and_parked_tables_are_not_published,
         a_mark_is_adopted_and_numbers_go_on_after_it,
+        an_entry_of_a_lost_journal_is_adopted_once,
         a_lost_ledger_is_adopted,
         a_forgotten_table_can_land_again_but_its_neighbours_do_not;
     runs:

@@ -314,6 +314,27 @@ fn case_13_a_store_that_was_lost_or_restored_is_refused_and_mended_by_repair() {
     assert_eq!(scene.server.rows("shop", "t").len(), 2 * RECORDS - 4 + 3);
 }
 
+/// The books are lost while a commit is on its way into its tables: BigQuery knows of it, and nobody else.
+#[test]
+fn case_13_a_store_that_is_lost_while_it_publishes_is_mended_with_all_that_was_on_its_way() {
+    for method in METHODS {
+        for failpoint in ["publish.before_log_entry", "publish.log_entry_unsynced", "publish.after_table", "complete.before"] {
+            let scene = Scene::new(method);
+            let mut killed = scene.load(&[]);
+            let output = killed.env("LONGSHORE_FAILPOINT", failpoint).output().expect("the program runs");
+            assert_eq!(output.status.signal(), Some(9), "{failpoint}, {method}");
+            std::fs::remove_dir_all(scene.place.path().join(".longshore")).expect("removed");
+            let said = scene.run(scene.load(&[]));
+            assert_eq!(said.code, 7, "{failpoint}, {method}: {said}");
+            let repaired = scene.run(scene.command(&["repair", "bigquery://acme/shop", "--apply"]));
+            assert_eq!(repaired.code, 0, "{failpoint}, {method}: {repaired}");
+            let said = scene.run(scene.load(&[]));
+            assert_eq!(said.code, 0, "{failpoint}, {method}: {said}");
+            scene.check(failpoint);
+        }
+    }
+}
+
 #[test]
 fn a_column_of_integers_takes_the_decimals_of_a_later_file() {
     for method in METHODS {

@@ -235,6 +235,10 @@ impl Destination for BigQueryDestination {
         restage::restage(&self.shared, attempt, table, &remote, schema, committables, refused).await
     }
 
+    fn marks_before(&self) -> bool {
+        true
+    }
+
     async fn sweep(&self, attempts: &[AttemptId]) -> Result<u64> {
         let mut removed = stage::sweep(&self.shared, attempts).await?;
         for attempt in attempts {

@@ -38,6 +38,9 @@ impl State {
     }
 }
 
+/// Bytes of a note that fit a row.
+const MOST_NOTE: usize = 9_000_000;
+
 /// The newest mark of an application in a table.
 pub(crate) type Newest = (CommitNumber, State);
 
@@ -87,7 +90,15 @@ async fn make(tables: &Tables) -> Result<()> {
 /// Writes a mark. Repeating it changes nothing that counts.
 pub(crate) async fn write(tables: &Tables, write: &StorageWrite, mark: &Mark<'_>, state: State) -> Result<()> {
     let text = |value: &str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
-    let note = if state == State::Intent { mark.note.to_string() } else { String::new() };
+    let mut note = if state == State::Intent { mark.note.to_string() } else { String::new() };
+    if note.len() > MOST_NOTE {
+        tracing::warn!(
+            n = mark.n,
+            bytes = note.len(),
+            "a commit's note is too long for its mark: repair will know only its number"
+        );
+        note.clear();
+    }
     let columns: Vec<ArrayRef> = vec![
         Arc::new(TimestampMicrosecondArray::from(vec![chrono::Utc::now().timestamp_micros()]).with_timezone("UTC")),
         text(&mark.application.pipeline),
@@ -158,11 +169,11 @@ pub(crate) async fn newest(
     Ok(found)
 }
 
-/// The notes of the commits of an application in a table that are known to be done, in order.
+/// The notes of the commits of an application in a table, in order; the newest, if a commit was amended.
 pub(crate) async fn history(tables: &Tables, application: &Application, table: &str, born: &str) -> Result<Vec<PastCommit>> {
     let sql = format!(
-        "SELECT n, MAX(note) AS note FROM {} WHERE pipeline = {} AND ledger = {} AND store = {} AND table_name = {} AND table_born = {} \
-         GROUP BY n HAVING MIN(state) = 'done' ORDER BY n",
+        "SELECT n, amendment, MAX(note) AS note, MIN(state) AS state FROM {} WHERE pipeline = {} AND ledger = {} AND store = {} AND table_name = {} \
+         AND table_born = {} GROUP BY n, amendment ORDER BY n, amendment",
         tables.sql_name(OURS),
         quoted(&application.pipeline),
         quoted(&application.ledger),
@@ -170,11 +181,16 @@ pub(crate) async fn history(tables: &Tables, application: &Application, table: &
         quoted(table),
         quoted(born)
     );
-    let past = rows(tables, "history", &sql).await?.into_iter().map(|row| {
+    let mut commits: Vec<PastCommit> = Vec::new();
+    for row in rows(tables, "history", &sql).await? {
         let note = serde_json::from_str(&text(&row, "note")?).unwrap_or_default();
-        Ok(PastCommit { n: number(&row, "n")?, note })
-    });
-    past.collect()
+        let past = PastCommit { n: number(&row, "n")?, note, done: text(&row, "state")? == State::Done.name() };
+        match commits.last_mut() {
+            Some(last) if last.n == past.n => *last = past,
+            _ => commits.push(past),
+        }
+    }
+    Ok(commits)
 }
 
 /// Rows of `_longshore`; none if there is no such table yet.

@@ -20,7 +20,7 @@ pub(crate) fn history(storage: &Storage, table: &str, application: &Application)
         commits.extend(ours.filter_map(|info| {
             let by_us = info.get("application").and_then(Value::as_str) == Some(mark.as_str());
             let n = info.get("n").and_then(Value::as_i64).filter(|_| by_us)?;
-            Some(PastCommit { n, note: info.get("note").cloned().unwrap_or_default() })
+            Some(PastCommit { n, note: info.get("note").cloned().unwrap_or_default(), done: true })
         }));
     }
     Ok(commits)

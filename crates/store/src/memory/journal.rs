@@ -97,7 +97,16 @@ impl Journal for MemoryStore {
         for landing in &adoption.landings {
             known.add_landings(landing.n, std::slice::from_ref(landing));
         }
-        for covers in &adoption.covers {
+        for entry in &adoption.entries {
+            known.last = known.last.max(entry.n);
+            for covers in &entry.draft.covers {
+                let Covers::Ids { scope, ids } = covers else { continue };
+                known.ids.extend(ids.iter().map(|id| (scope.clone(), id.clone())));
+            }
+            let new = Entry { state: EntryState::Journalled, ..entry.clone() };
+            known.entries.entry(entry.n).or_insert(new);
+        }
+        for covers in adoption.covers.iter().chain(adoption.entries.iter().flat_map(|entry| &entry.draft.covers)) {
             let Covers::Deltas(deltas) = covers else { continue };
             for Delta { partition, to, .. } in deltas {
                 known.positions.advance(partition, to);

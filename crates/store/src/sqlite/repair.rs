@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use longshore_core::commit::{Adoption, CommitNumber, Landing};
+use longshore_core::commit::{Adoption, CommitNumber, Entry, Landing};
 use longshore_core::position::{Covers, Partition};
 use sqlx::SqliteConnection;
 
 use super::complete::add_landings;
-use super::database::{Failure, list};
+use super::database::{Failure, list, to_nanos};
 use super::journal::{ensure_pipeline, pipeline_id};
 
 /// Takes over marks, landings and positions, and the identity of a pipeline whose store is lost.
@@ -37,10 +37,41 @@ pub(super) async fn adopt(connection: &mut SqliteConnection, pipeline: &str, ado
     for (n, landings) in by_commit {
         add_landings(connection, id, n, &landings).await?;
     }
-    for covers in &adoption.covers {
+    for entry in &adoption.entries {
+        adopt_entry(connection, id, entry).await?;
+    }
+    let covers = adoption.covers.iter().chain(adoption.entries.iter().flat_map(|entry| &entry.draft.covers));
+    for covers in covers {
         if let Covers::Deltas(deltas) = covers {
             sqlx::query(POSITIONS).bind(id).bind(list(deltas)?).execute(&mut *connection).await?;
         }
+    }
+    Ok(())
+}
+
+/// Puts an entry back as it was journalled, its ids with it.
+async fn adopt_entry(connection: &mut SqliteConnection, pipeline: i64, entry: &Entry) -> Result<(), Failure> {
+    const ENTRY: &str = "INSERT INTO entries (pipeline, n, token, state, amendment, at, draft) VALUES (?, ?, ?, 0, ?, ?, ?)
+        ON CONFLICT DO NOTHING";
+    const IDS: &str = "INSERT INTO ids (pipeline, scope, id, n) SELECT ?, ?, value, ? FROM json_each(?) WHERE true
+        ON CONFLICT (pipeline, scope, id) DO NOTHING";
+    sqlx::query("UPDATE pipelines SET last = max(last, ?) WHERE id = ?")
+        .bind(entry.n)
+        .bind(pipeline)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(ENTRY)
+        .bind(pipeline)
+        .bind(entry.n)
+        .bind(&entry.draft.token)
+        .bind(entry.amendment)
+        .bind(to_nanos(entry.at))
+        .bind(serde_json::to_string(&entry.draft)?)
+        .execute(&mut *connection)
+        .await?;
+    for covers in &entry.draft.covers {
+        let Covers::Ids { scope, ids } = covers else { continue };
+        sqlx::query(IDS).bind(pipeline).bind(scope).bind(entry.n).bind(list(ids)?).execute(&mut *connection).await?;
     }
     Ok(())
 }

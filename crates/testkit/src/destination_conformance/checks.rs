@@ -310,7 +310,7 @@ pub async fn history_tells_the_notes_of_the_commits_that_were_made(bench: Bench)
     bench.publish_as(&other, 9, &[bench.staged("a2", &[2]).await], &Free).await.expect("publishes");
     bench.publish(3, &first).await;
     bench.publish(7, &[bench.staged("a3", &[3]).await]).await;
-    let past = |n: CommitNumber| PastCommit { n, note: json!({"n": n}) };
+    let past = |n: CommitNumber| PastCommit { n, note: json!({"n": n}), done: true };
     let ours = worker.history(&application(), TABLE).await.expect("reads");
     // A destination without a log of its own tells nothing; one that has one tells what happened.
     if !ours.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use longshore_core::commit::{Adoption, Application, DEAD_LETTERS, DeadLetterState, Draft, Landing};
+use longshore_core::commit::{Adoption, Application, DEAD_LETTERS, DeadLetterState, Draft, Entry, Landing};
 use longshore_core::position::{Covers, Delta, Partition, Position};
 use longshore_core::store::DeadLetterFilter;
 
@@ -163,6 +163,35 @@ pub async fn a_mark_is_adopted_and_numbers_go_on_after_it(pair: Pair) {
     refused_with(pair.one.adopt("p", &marks(0)).await, "bug");
 }
 
+/// A commit that a lost journal held is in the journal again: open, with its number, its token and what it covers.
+pub async fn an_entry_of_a_lost_journal_is_adopted_once(pair: Pair) {
+    let lease = lease_of(&*pair.one, "lost", LONG).await;
+    let delta = Delta { partition: Partition("a".into()), from: None, to: Position::from_count(9) };
+    let known = Covers::Ids { scope: "s".into(), ids: vec!["1".into(), "2".into()] };
+    let covers = [Covers::Deltas(vec![delta]), known];
+    let both = covers.to_vec();
+    let entry = journal(&*pair.one, &lease, "t1", |draft| draft.covers = both).await.expect("journalled");
+    let draft = Draft { pipeline: "p".into(), ..entry.draft };
+    let entry = Entry { n: 7, amendment: 2, draft, ..entry };
+    let adoption = Adoption { entries: vec![entry.clone()], ..Adoption::default() };
+    for _ in 0..2 {
+        pair.one.adopt("p", &adoption).await.expect("adopted");
+        let state = pair.two.pipeline("p").await.expect("known");
+        assert_eq!((state.last, state.open.as_slice()), (7, std::slice::from_ref(&entry)));
+    }
+    let lease = lease_of(&*pair.one, "p", LONG).await;
+    let again = Draft { epoch: lease.epoch, ..entry.draft.clone() };
+    assert_eq!(pair.one.journal(again.clone()).await.expect("its token is known").n, 7);
+    for (token, covered) in ["t2", "t3"].into_iter().zip(covers) {
+        let attempts = vec![begin(&*pair.one, &lease).await];
+        let other = Draft { token: token.into(), attempts, covers: vec![covered], ..again.clone() };
+        refused_with(pair.one.journal(other).await, "delta_refused");
+    }
+    complete(&*pair.two, &lease, &entry).await;
+    pair.one.acknowledged("p", 7).await.expect("acknowledged");
+    assert!(pair.two.pipeline("p").await.expect("known").open.is_empty());
+}
+
 /// Repair of a lost store: identity, ledger lines and positions come from the destination's log.
 pub async fn a_lost_ledger_is_adopted(pair: Pair) {
     let application = Application { pipeline: "p".into(), ledger: "l-old".into(), store: "s-old".into() };
@@ -173,6 +202,7 @@ pub async fn a_lost_ledger_is_adopted(pair: Pair) {
         marks: BTreeMap::from([("orders".to_owned(), 4)]),
         landings: vec![Landing { n: 3, ..landing("orders", "in/a", "x") }],
         covers: vec![Covers::Deltas(vec![covered])],
+        entries: Vec::new(),
     };
     for _ in 0..2 {
         pair.one.adopt("p", &adoption).await.expect("adopted");

@@ -130,7 +130,9 @@ impl Cloud {
         });
         let (status, answer) = cloud.ask(reqwest::Method::POST, "/datasets", Some(&resource)).await;
         assert_eq!(status, 200, "a dataset cannot be made: {answer}");
-        let sheet = Sheet::new(check, &cloud.project);
+        let bucket = cloud.bucket.iter().map(|bucket| (format!("gs://{bucket}"), "gs://BUCKET"));
+        let hidden = [(cloud.project.clone(), "PROJECT")].into_iter().chain(bucket).collect();
+        let sheet = Sheet::new(check, hidden);
         Dataset { cloud, name, sheet, state: tempfile::tempdir().unwrap() }
     }
 }

@@ -138,7 +138,8 @@ impl Subject for InCloud {
     }
 
     async fn kept(&self) -> usize {
-        let Some(bucket) = &self.dataset.cloud.bucket else { return 0 };
+        let bucket = self.dataset.cloud.bucket.as_ref().filter(|_| self.method == Method::LoadJob);
+        let Some(bucket) = bucket else { return 0 };
         let storage = self.dataset.cloud.endpoint(2, "https://storage.googleapis.com");
         let url = format!("{storage}/storage/v1/b/{bucket}/o?prefix={}/", self.dataset.name);
         let (status, page) = self.dataset.cloud.ask(Verb::GET, &url, None).await;

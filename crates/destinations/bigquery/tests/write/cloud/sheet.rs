@@ -8,8 +8,8 @@ use std::time::Instant;
 /// The lines of one check. Each is printed at once, with the time since the one before.
 pub struct Sheet {
     check: String,
-    /// Does not belong into what is handed on.
-    project: String,
+    /// Words that do not belong into what is handed on, and what stands for them.
+    hidden: Vec<(String, &'static str)>,
     state: Mutex<State>,
 }
 
@@ -19,9 +19,9 @@ struct State {
 }
 
 impl Sheet {
-    pub fn new(check: &str, project: &str) -> Self {
+    pub fn new(check: &str, hidden: Vec<(String, &'static str)>) -> Self {
         let state = Mutex::new(State { last: Instant::now(), wrong: Vec::new() });
-        Self { check: check.to_owned(), project: project.to_owned(), state }
+        Self { check: check.to_owned(), hidden, state }
     }
 
     /// Two things that ought to be equal. The check goes on if they are not: one run is to tell everything.
@@ -68,7 +68,8 @@ impl Sheet {
         let mut state = self.state.lock().unwrap();
         let seconds = state.last.elapsed().as_secs_f64();
         state.last = Instant::now();
-        let cell = |text: &str| text.replace(&self.project, "PROJECT").replace('|', "/").replace(['\n', '\r'], " ");
+        let hide = |text: String, (word, other): &(String, &str)| text.replace(word, other);
+        let cell = |text: &str| self.hidden.iter().fold(text.to_owned(), hide).replace('|', "/").replace(['\n', '\r'], " ");
         // The test harness may stand in the middle of a line.
         println!("\n| {} | {outcome} | {} | {} | {seconds:.1} s |", self.check, cell(what), cell(words));
     }

@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 use super::Dataset;
 use super::tables::Land;
 
-/// Columns of every type; those in Parquet are without the three that load jobs take from text only.
-fn columns(parquet: bool) -> Value {
+/// Columns of every type; `narrow` without the three that load jobs take from text only.
+fn columns(narrow: bool) -> Value {
     let all = json!([
         {"name": "id", "type": "INT64"}, {"name": "s", "type": "STRING"}, {"name": "y", "type": "BYTES"},
         {"name": "f", "type": "FLOAT64"}, {"name": "b", "type": "BOOL"}, {"name": "n", "type": "NUMERIC"},
@@ -27,7 +27,7 @@ fn columns(parquet: bool) -> Value {
             {"name": "x", "type": "STRING"}, {"name": "y", "type": "STRUCT", "fields": [{"name": "z", "type": "DATE", "mode": "REPEATED"}]}]},
     ]);
     let text_only = |field: &Value| ["JSON", "GEOGRAPHY", "INTERVAL"].iter().any(|type_| field["type"] == *type_);
-    all.as_array().unwrap().iter().filter(|field| !(parquet && text_only(field))).cloned().collect()
+    all.as_array().unwrap().iter().filter(|field| !(narrow && text_only(field))).cloned().collect()
 }
 
 /// As Longshore shows them; nulls are left out.
@@ -50,10 +50,10 @@ fn rows() -> Vec<Value> {
 }
 
 /// What BigQuery tells of a table, by Longshore's own reader.
-async fn read(dataset: &Dataset, table: &str, parquet: bool) -> Result<(RecordBatch, Vec<Value>), String> {
+async fn read(dataset: &Dataset, table: &str, narrow: bool) -> Result<(RecordBatch, Vec<Value>), String> {
     let words = |error: longshore_core::error::Error| error.to_string();
     let names: Vec<String> =
-        columns(parquet).as_array().unwrap().iter().map(|field| field["name"].as_str().unwrap().to_owned()).collect();
+        columns(narrow).as_array().unwrap().iter().map(|field| field["name"].as_str().unwrap().to_owned()).collect();
     let sql = format!("SELECT {} FROM {} ORDER BY id", names.join(", "), dataset.sql_name(table));
     let reader = Reader::open(&dataset.config(Method::Auto)).map_err(words)?;
     let answer = reader.query(&sql).await.map_err(words)?;
@@ -89,16 +89,17 @@ pub async fn bounds(dataset: &Dataset) {
         ("insertAll", "inserted", Method::InsertAll, FileFormat::Auto),
         ("a load job of JSON lines", "as_json", Method::LoadJob, FileFormat::Json),
         ("a load job of Parquet", "as_parquet", Method::LoadJob, FileFormat::Parquet),
+        ("a load job of Avro", "as_avro", Method::LoadJob, FileFormat::Avro),
     ] {
         if method == Method::LoadJob && !dataset.has_bucket() {
             continue;
         }
-        let parquet = format == FileFormat::Parquet;
-        dataset.make_table(table, columns(parquet), json!({})).await;
+        let is_narrow = matches!(format, FileFormat::Parquet | FileFormat::Avro);
+        dataset.make_table(table, columns(is_narrow), json!({})).await;
         let worker = dataset.open_as(&BigQueryConfig { format, ..dataset.config(method) });
-        let land = Land { worker, table, schema: TableSchema::from_json(&columns(parquet)).unwrap() };
-        let (rows, expected) = if parquet { (&narrow, &narrow_shown) } else { (&batch, &shown) };
-        landed(dataset, what, &land, Rows::Plain(rows.clone()), expected, parquet).await;
+        let land = Land { worker, table, schema: TableSchema::from_json(&columns(is_narrow)).unwrap() };
+        let (rows, expected) = if is_narrow { (&narrow, &narrow_shown) } else { (&batch, &shown) };
+        landed(dataset, what, &land, Rows::Plain(rows.clone()), expected, is_narrow).await;
     }
     let key = json!({"tableConstraints": {"primaryKey": {"columns": ["id"]}}});
     dataset.make_table("changed", columns(false), key).await;
@@ -147,7 +148,7 @@ async fn insert(dataset: &Dataset, request: &Value) {
     panic!("a table that was made is not found by insertAll");
 }
 
-async fn landed(dataset: &Dataset, what: &str, land: &Land, rows: Rows, expected: &[Value], parquet: bool) {
+async fn landed(dataset: &Dataset, what: &str, land: &Land, rows: Rows, expected: &[Value], narrow: bool) {
     let staged = match land.stage_rows("a", rows, WriteDisposition::Append).await {
         Ok(staged) => staged,
         Err(error) => return dataset.sheet.holds(&format!("{what}: rows are staged"), false, &format!("{error:?}")),
@@ -157,7 +158,7 @@ async fn landed(dataset: &Dataset, what: &str, land: &Land, rows: Rows, expected
     let published = land.try_publish(1, 0, &staged.committable).await;
     let done = matches!(published, Ok(longshore_core::commit::Published::Done(_)));
     dataset.sheet.holds(&format!("{what}: rows are published"), done, &format!("{published:?}"));
-    match read(dataset, land.table, parquet).await {
+    match read(dataset, land.table, narrow).await {
         Ok((_, found)) => {
             dataset.sheet.same(&format!("{what}: rows that landed"), found.len(), expected.len());
             let differ =
