@@ -4,6 +4,7 @@
 
 use arrow::array::RecordBatch;
 use longshore_core::Result;
+use longshore_core::schema::{Field, Mode, TableSchema, Type};
 use serde_json::{Value, json};
 
 use crate::error::Failure;
@@ -27,9 +28,12 @@ impl Inserter<'_> {
     /// Sends a batch whose first row has the number `first`. Sending it again repeats its ids.
     pub(crate) async fn send(&mut self, batch: &RecordBatch, first: u64) -> Result<()> {
         let (mut rows, mut bytes) = (Vec::new(), 0);
+        let schema = TableSchema::from_arrow(&batch.schema())?;
         for row in 0..batch.num_rows() {
             let number = first + row as u64;
-            let values = json!({"insertId": format!("{}-{number}", self.id), "json": object(batch, row)});
+            let mut values = object(batch, row);
+            json_as_text(&schema.fields, &mut values);
+            let values = json!({"insertId": format!("{}-{number}", self.id), "json": values});
             let size = values.to_string().len();
             if size > REQUEST_BYTES {
                 let reason = format!("a row of {size} bytes does not fit a request of BigQuery's, which takes 10 MB");
@@ -66,5 +70,40 @@ impl Inserter<'_> {
             self.refused.push((*number, words.collect::<Vec<_>>().join("; ")));
         }
         Ok(())
+    }
+}
+
+/// What a JSON column holds is sent as text: a document would be taken for a record.
+fn json_as_text(fields: &[Field], values: &mut Value) {
+    for field in fields {
+        let Some(value) = values.get_mut(&field.name) else { continue };
+        let elements = match value {
+            Value::Array(elements) if field.mode == Mode::Repeated => elements.as_mut_slice(),
+            one => std::slice::from_mut(one),
+        };
+        for element in elements {
+            match &field.type_ {
+                Type::Json => *element = Value::String(element.to_string()),
+                Type::Struct(children) => json_as_text(children, element),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_sent_as_text_wherever_they_stand() {
+        let schema = json!([
+            {"name": "j", "type": "JSON"}, {"name": "n", "type": "INT64"},
+            {"name": "s", "type": "STRUCT", "mode": "REPEATED", "fields": [{"name": "j", "type": "JSON", "mode": "REPEATED"}]},
+        ]);
+        let schema = TableSchema::from_json(&schema).expect("valid");
+        let mut values = json!({"j": "1", "n": 1, "s": [{"j": [{"a": null}, [1]]}, {}]});
+        json_as_text(&schema.fields, &mut values);
+        assert_eq!(values, json!({"j": "\"1\"", "n": 1, "s": [{"j": ["{\"a\":null}", "[1]"]}, {}]}));
     }
 }

@@ -50,17 +50,17 @@ impl Spent<'_> {
         }
     }
 
-    fn limits(self) -> Vec<Limit> {
+    fn limits(self, dataset: &str) -> Vec<Limit> {
         const DAY: f64 = 86_400.0;
         let limit = |name: String, most: f64, each_second: f64| Limit { name, most, each_second };
         match self {
             Spent::Stream => vec![limit("new streams".into(), 40.0, 10_000.0 / 3600.0)],
             Spent::Append(_) => vec![limit("bytes to streams".into(), 600e6, 300e6)],
             Spent::Load(table) => vec![
-                limit(format!("load jobs of table {table}"), 1_500.0, 1_500.0 / DAY),
+                limit(format!("load jobs of table {dataset}.{table}"), 1_500.0, 1_500.0 / DAY),
                 limit("load jobs".into(), 100_000.0, 100_000.0 / DAY),
             ],
-            Spent::Change(table) => vec![limit(format!("changes of table {table}"), 5.0, 0.5)],
+            Spent::Change(table) => vec![limit(format!("changes of table {dataset}.{table}"), 5.0, 0.5)],
             Spent::Job => vec![limit("jobs".into(), f64::INFINITY, 0.0)],
         }
     }
@@ -106,6 +106,8 @@ type Buckets = Arc<Mutex<HashMap<String, Bucket>>>;
 #[derive(Clone)]
 pub(crate) struct Quota {
     buckets: Buckets,
+    /// Whose tables are meant.
+    dataset: Arc<str>,
     patience: Arc<Mutex<Patience>>,
 }
 
@@ -116,11 +118,12 @@ impl std::fmt::Debug for Quota {
 }
 
 impl Quota {
-    /// The budget of this project of this server.
-    pub(crate) fn of(server: &str, project: &str) -> Self {
+    /// The budget of this project of this server; tables are those of the dataset.
+    pub(crate) fn of(server: &str, project: &str, dataset: &str) -> Self {
         static ALL: LazyLock<Mutex<HashMap<String, Buckets>>> = LazyLock::new(Mutex::default);
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-        Self { buckets: all.entry(format!("{server}/{project}")).or_default().clone(), patience: Arc::default() }
+        let buckets = all.entry(format!("{server}/{project}")).or_default().clone();
+        Self { buckets, dataset: dataset.into(), patience: Arc::default() }
     }
 
     /// Says where waits are told and what ends them.
@@ -169,7 +172,7 @@ impl Quota {
     fn try_take(&self, what: Spent<'_>) -> Option<(Duration, String)> {
         let now = Instant::now();
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let limits = what.limits();
+        let limits = what.limits(&self.dataset);
         for limit in &limits {
             let bucket = buckets.entry(limit.name.clone()).or_insert_with(|| Bucket::full(limit, now));
             if let Some(wait) = bucket.wait(limit, what.amount(), now) {
@@ -188,13 +191,13 @@ impl Quota {
     pub(crate) fn refused(&self, what: Spent<'_>, asked: Option<Duration>) -> Duration {
         let now = Instant::now();
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(limit) = what.limits().into_iter().next() else { return FIRST_PAUSE };
+        let Some(limit) = what.limits(&self.dataset).into_iter().next() else { return FIRST_PAUSE };
         buckets.entry(limit.name.clone()).or_insert_with(|| Bucket::full(&limit, now)).refused(asked, now)
     }
 
     fn granted(&self, what: Spent<'_>) {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        for limit in what.limits() {
+        for limit in what.limits(&self.dataset) {
             if let Some(bucket) = buckets.get_mut(&limit.name) {
                 bucket.refusals = 0;
             }
@@ -208,7 +211,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_known_to_be_limited_is_held_back_by_table() {
-        let quota = Quota::of("here", "held-back");
+        let quota = Quota::of("here", "held-back", "d");
         let begin = Instant::now();
         for _ in 0..7 {
             quota.take(Spent::Change("a")).await.expect("waits");
@@ -220,12 +223,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_holds_back_everybody_who_shares_the_budget_and_is_told() {
-        let (one, two) = (Quota::of("here", "shared"), Quota::of("here", "shared"));
-        let other = Quota::of("there", "shared");
+        let (one, two) = (Quota::of("here", "shared", "d"), Quota::of("here", "shared", "d"));
+        let other = Quota::of("there", "shared", "d");
         assert_eq!(one.refused(Spent::Load("t"), Some(Duration::from_secs(40))), Duration::from_secs(40));
         let begin = Instant::now();
         other.take(Spent::Load("t")).await.expect("another server");
         two.take(Spent::Load("u")).await.expect("another table");
+        Quota::of("here", "shared", "e").take(Spent::Load("t")).await.expect("another dataset");
         assert_eq!(begin.elapsed(), Duration::ZERO);
         two.take(Spent::Load("t")).await.expect("waits");
         assert_eq!(begin.elapsed(), Duration::from_secs(40));
@@ -237,7 +241,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_to_stop_ends_the_wait() {
-        let quota = Quota::of("here", "stopped");
+        let quota = Quota::of("here", "stopped", "d");
         let patience = Patience::default();
         patience.stop.request();
         quota.attend(&patience);

@@ -26,6 +26,9 @@ pub(crate) const REQUEST_BYTES: usize = 9_500_000;
 /// The precision and scale of a BIGNUMERIC that every value fits, bounds included.
 const BIG: (u8, i8) = (76, 38);
 
+/// Parts of a batch, each with the number of its first row there.
+pub(crate) type Runs = Vec<(u64, RecordBatch)>;
+
 /// Turns batches of a table's columns into BigQuery's own Arrow types.
 #[derive(Debug, Clone)]
 pub(crate) struct Native(SchemaRef);
@@ -41,7 +44,7 @@ impl Native {
 
     /// A batch in native types, in runs between the rows that have a value which its type cannot hold there. Each run comes with the
     /// number of its first row.
-    pub(crate) fn batch(&self, batch: &RecordBatch) -> Result<(Vec<(u64, RecordBatch)>, Vec<Refusal>)> {
+    pub(crate) fn batch(&self, batch: &RecordBatch) -> Result<(Runs, Vec<Refusal>)> {
         match self.convert(batch) {
             Err(error) if error.code() == codes::VALUE.name => {}
             whole => return Ok((vec![(0, whole?)], Vec::new())),

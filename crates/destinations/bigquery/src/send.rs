@@ -30,8 +30,8 @@ fn as_changes(rows: &RecordBatch) -> Result<(RecordBatch, Vec<(Operation, String
 
 /// Where rows of one kind go.
 enum Route<'a> {
-    Rows(Encoder, Appender),
-    Changes(proto::Encoder, Appender),
+    Rows(Box<Encoder>, Box<Appender>),
+    Changes(proto::Encoder, Box<Appender>),
     Insert(Inserter<'a>),
 }
 
@@ -76,13 +76,13 @@ impl Publish<'_> {
             How::Append => {
                 let encoder = Encoder::new(&schema)?;
                 let appender = self.shared.write.appender(&stream, encoder.header.clone(), None);
-                Route::Rows(encoder, appender)
+                Route::Rows(Box::new(encoder), Box::new(appender))
             }
             How::Change => {
                 let columns = schema.fields.len() - 2;
                 let encoder = proto::Encoder::new(&TableSchema::new(schema.fields.into_iter().take(columns).collect()))?;
                 let appender = self.shared.write.appender(&stream, encoder.header.clone(), None);
-                Route::Changes(encoder, appender)
+                Route::Changes(encoder, Box::new(appender))
             }
         })
     }

@@ -70,7 +70,7 @@ impl Remote {
 
 impl Tables {
     pub(crate) fn new(rest: Rest, project: &str, dataset: &str) -> Self {
-        let quota = Quota::of(rest.server(), project);
+        let quota = Quota::of(rest.server(), project, dataset);
         Self { rest, quota, project: project.to_owned(), dataset: dataset.to_owned(), location: Arc::default() }
     }
 

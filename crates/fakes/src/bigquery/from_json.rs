@@ -56,6 +56,7 @@ fn one(field: &Field, value: &Value, reading: Reading, here: &str) -> Result<Cel
 fn scalar(type_: &Type, value: &Value, reading: Reading) -> Result<Cell, String> {
     match (type_, value) {
         (Type::Json, Value::String(text)) if reading.json_is_text => cell::json_text(text),
+        (Type::Json, Value::Object(_) | Value::Array(_)) if reading.json_is_text => Err("This field is not a record.".into()),
         (Type::Json, value) => Ok(Cell::Text(value.to_string())),
         (_, Value::Object(_)) => Err("This field is not a record.".into()),
         (_, Value::Array(_)) => Err("Array specified for non-repeated field.".into()),

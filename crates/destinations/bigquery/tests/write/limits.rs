@@ -131,7 +131,7 @@ async fn case_21_rows_that_were_staged_before_their_column_was_widened_land_as_w
         let mut published = bench.published(1, &staged).await;
         if let Ok(Published::Refused(refused)) = &published {
             let attempt = AttemptId("b".into());
-            let again = bench.worker.restage(&attempt, TABLE, &schema(), &[staged.clone()], refused).await.unwrap();
+            let again = bench.worker.restage(&attempt, TABLE, &schema(), std::slice::from_ref(&staged), refused).await.unwrap();
             assert_eq!(again.refused, []);
             let worker = bench.worker.clone();
             published = bench.publish_amended(worker.as_ref(), 1, 1, &again.committable).await;

@@ -44,7 +44,7 @@ async fn case_11_a_load_job_that_refuses_rows_is_followed_by_a_stream_without_th
         // The stream says of each row what is wrong with it.
         bench.arm(Rule::on("AppendRows", Fault::RefuseRows(vec![7, 500, 999])));
         let attempt = AttemptId("b".into());
-        let again = bench.worker.restage(&attempt, TABLE, &schema(), &[staged.clone()], &refused).await.unwrap();
+        let again = bench.worker.restage(&attempt, TABLE, &schema(), std::slice::from_ref(&staged), &refused).await.unwrap();
         let out: Vec<(u64, &Value)> = again.refused.iter().map(|refused| (refused.row, &refused.values)).collect();
         assert_eq!(out, [(7, &json!({"id": 7})), (500, &json!({"id": 500})), (999, &json!({"id": 999}))]);
         assert_eq!(again.committable.rows, 997);
@@ -83,7 +83,7 @@ async fn rows_refused_while_they_are_sent_are_told_with_their_values_and_no_othe
         assert!(refused.others_shown && refused.rows.iter().all(|(_, reason)| !reason.is_empty()));
         assert_eq!(bench.ids(), [1, 3], "{method:?}");
         let attempt = AttemptId("b".into());
-        let again = bench.worker.restage(&attempt, TABLE, &schema, &[staged.clone()], &refused).await.unwrap();
+        let again = bench.worker.restage(&attempt, TABLE, &schema, std::slice::from_ref(&staged), &refused).await.unwrap();
         let out: Vec<&Value> = again.refused.iter().map(|refused| &refused.values).collect();
         assert_eq!((out, again.committable.rows), (vec![&json!({"id": 2}), &json!({"id": 4})], 2));
         let worker = bench.worker.clone();
