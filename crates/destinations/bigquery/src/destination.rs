@@ -21,6 +21,7 @@ use crate::config::{BigQueryConfig, Changes, Method};
 use crate::credentials::Identity;
 use crate::error::{bug, codes, destination};
 use crate::marks::{self, Mark, Newest, State};
+use crate::prepare::Known;
 use crate::prepare::Prepare;
 use crate::publish::{self, Outcome, Publish};
 use crate::rest::Rest;
@@ -65,6 +66,7 @@ impl BigQueryDestination {
             changes: config.changes,
             spool: Spool::new(state, bucket.clone()),
             max_bad_records: config.max_bad_records,
+            known: Known::default(),
             bucket: bucket.map(|bucket| (bucket, config.format)),
         };
         Ok(Self { shared, settings: config.clone(), identity, state: state.to_owned(), known: Mutex::default() })
@@ -146,7 +148,7 @@ impl Destination for BigQueryDestination {
         }
         // Load jobs know a table's columns at once.
         let write = (shared.method != Method::LoadJob).then_some(&shared.write);
-        let prepare = Prepare { tables: &shared.tables, write, patience: &shared.tables.quota.patience() };
+        let prepare = Prepare { tables: &shared.tables, write, patience: &shared.tables.quota.patience(), known: &shared.known };
         let mut plan = prepare.run(&change, mode).await?;
         plan.schema.fields.retain(|field| !field.name.starts_with(OURS));
         Ok(plan)

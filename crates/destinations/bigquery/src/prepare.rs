@@ -6,6 +6,9 @@ mod options;
 mod visible;
 mod widen;
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use longshore_core::Result;
 use longshore_core::commit::{Contract, WriteDisposition};
 use longshore_core::destination::{Mode, Plan, SchemaChange};
@@ -32,6 +35,22 @@ pub(crate) struct Prepare<'a> {
     /// Where rows will be appended; none if they come by load jobs, which know a table's columns at once.
     pub(crate) write: Option<&'a StorageWrite>,
     pub(crate) patience: &'a Patience,
+    pub(crate) known: &'a Known,
+}
+
+/// The columns that tables are known to have where rows are written, by table and when it was made. Columns may also come from
+/// somebody else, between two commits.
+#[derive(Debug, Default)]
+pub(crate) struct Known(Mutex<HashMap<String, TableSchema>>);
+
+impl Known {
+    fn has(&self, table: &str, schema: &TableSchema) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(table) == Some(schema)
+    }
+
+    fn learn(&self, table: String, schema: TableSchema) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(table, schema);
+    }
 }
 
 /// What a table that is there lacks.
@@ -51,12 +70,10 @@ impl Prepare<'_> {
         let table = &change.table;
         // What was widened here, and what BigQuery does not widen.
         let (mut widened, mut refused) = (Vec::new(), Vec::new());
-        let mut changed = false;
         for _ in 0..RACES {
             let Some(remote) = self.tables.get(table).await? else { return self.create(&change, mode).await };
             let mut proposal = self.propose(&change, &remote, &refused).await?;
             if mode == Mode::Apply && !proposal.widenings.is_empty() {
-                changed = true;
                 if let Some(words) = self.widen(table, &proposal.widenings, &mut widened).await? {
                     tracing::warn!(table, words, "BigQuery does not widen a column");
                     refused = proposal.widenings;
@@ -64,15 +81,16 @@ impl Prepare<'_> {
                 continue;
             }
             if mode == Mode::Apply && !proposal.patch.is_empty() {
-                changed = true;
                 match self.tables.patch(table, &Value::Object(proposal.patch), remote.etag()).await {
                     Ok(_) => {}
                     Err(Failure::Refused(refusal)) if refusal.status == 412 => continue,
                     Err(failure) => return Err(failure.into()),
                 }
             }
-            if let Some(write) = self.write.filter(|_| changed) {
-                visible::wait(self.tables, write, self.patience, table, &proposal.plan.schema).await?;
+            let (schema, place) = (&proposal.plan.schema, format!("{table}@{}", remote.born()));
+            if let Some(write) = self.write.filter(|_| mode == Mode::Apply && !self.known.has(&place, schema)) {
+                visible::wait(self.tables, write, self.patience, table, schema).await?;
+                self.known.learn(place, schema.clone());
             }
             proposal.plan.changes.splice(0..0, widened);
             return Ok(proposal.plan);
@@ -97,7 +115,9 @@ impl Prepare<'_> {
         if mode == Mode::Apply {
             // Somebody else may have made it meanwhile, with other columns: theirs count.
             let made = self.tables.insert(table, &Value::Object(resource)).await?;
-            return Ok(Plan { schema: made.schema(table)?, existed: false, changes });
+            let schema = made.schema(table)?;
+            self.known.learn(format!("{table}@{}", made.born()), schema.clone());
+            return Ok(Plan { schema, existed: false, changes });
         }
         Ok(Plan { schema, existed: false, changes })
     }

@@ -19,6 +19,7 @@ use crate::bucket::Bucket;
 use crate::config::{Changes, FileFormat, Method};
 use crate::error::{bug, codes, destination as failed};
 use crate::files::{self, Files};
+use crate::prepare::Known;
 use crate::rows::Encoder;
 use crate::spool::{Spool, Writer};
 use crate::tables::{OURS, Remote, Tables};
@@ -143,6 +144,7 @@ pub(crate) struct Shared {
     pub(crate) bucket: Option<(Bucket, FileFormat)>,
     pub(crate) spool: Spool,
     pub(crate) max_bad_records: Option<u64>,
+    pub(crate) known: Known,
 }
 
 impl Shared {

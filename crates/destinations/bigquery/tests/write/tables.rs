@@ -331,9 +331,25 @@ async fn a_request_to_stop_ends_the_waiting() {
     stop.request();
     let error = apply(&worker, of(&[("b", Type::Int64)]), TableOptions::default()).await.unwrap_err();
     assert_eq!((error.code(), error.retry()), ("bigquery_table_changed", Retry::Backoff));
-    // The next run finds the column there.
+    // The next run finds the column there, and known.
+    shop.server.clear_rules();
+    worker.attend(&Patience::default());
     let plan = apply(&worker, of(&[("b", Type::Int64)]), TableOptions::default()).await.unwrap();
     assert_eq!((types(&plan), plan.changes), (vec!["INT64", "INT64"], Vec::new()));
+}
+
+#[tokio::test]
+async fn columns_that_somebody_else_adds_between_two_commits_are_waited_for_once() {
+    let (shop, worker) = shop().await;
+    apply(&worker, of(&[("a", Type::Int64)]), TableOptions::default()).await.unwrap();
+    apply(&shop.open(), of(&[("b", Type::Int64)]), TableOptions::default()).await.unwrap();
+    let before = shop.server.calls("GetWriteStream");
+    shop.server.arm(Rule::on("GetWriteStream", Fault::StaleSchema).times(2));
+    for _ in 0..2 {
+        let plan = apply(&worker, of(&[("a", Type::Int64)]), TableOptions::default()).await.unwrap();
+        assert_eq!((types(&plan), plan.changes), (vec!["INT64", "INT64"], Vec::new()));
+        assert_eq!(shop.server.calls("GetWriteStream"), before + 3);
+    }
 }
 
 #[tokio::test]
