@@ -36,7 +36,13 @@ pub const ORDER: &str = "_order";
 
 impl Changes {
     /// The columns of a table that keeps every change as a row: those of the rows, what happened, and the order key.
-    pub fn history(schema: &TableSchema) -> TableSchema {
+    ///
+    /// Errors: `config` if the rows have a column of one of these names.
+    pub fn history(schema: &TableSchema) -> crate::Result<TableSchema> {
+        if let Some(field) = schema.fields.iter().find(|field| [OPERATION, ORDER].contains(&field.name.as_str())) {
+            let why = format!("changes cannot be kept: their column `{}` has the name of one of Longshore's own", field.name);
+            return Err(Error::new(Kind::Config, code::CONFIG, why).hint("rename it where it comes from"));
+        }
         let column = |name: &str, description: &str| Field {
             description: Some(description.to_owned()),
             ..Field::new(name, Type::String).with_mode(Mode::Required)
@@ -48,7 +54,7 @@ impl Changes {
             Mode::Required => field.clone().with_mode(Mode::Nullable),
             _ => field.clone(),
         };
-        TableSchema::new(schema.fields.iter().map(nullable).chain(more).collect())
+        Ok(TableSchema::new(schema.fields.iter().map(nullable).chain(more).collect()))
     }
 
     /// The changes as rows of these columns, found by their names. What the changes do not have is null.
@@ -195,4 +201,16 @@ pub enum Item {
         /// The table.
         table: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_that_has_the_name_of_one_of_ours_is_refused_by_its_name() {
+        let schema = TableSchema::new(vec![Field::new("id", Type::Int64), Field::new("_order", Type::Int64)]);
+        let error = Changes::history(&schema).expect_err("refused");
+        assert!(error.to_string().contains("`_order`"), "{error}");
+    }
 }

@@ -87,7 +87,7 @@ impl Policy {
             let wait = match error.retry_after() {
                 Some(wait) => {
                     asked += wait.max(LEAST_ASKED);
-                    wait
+                    wait.max(self.first_wait)
                 }
                 None => {
                     failed += 1;

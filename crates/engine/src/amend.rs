@@ -23,13 +23,13 @@ impl Session {
     /// rest is staged anew. Returns the entry as it then is.
     ///
     /// A crash before the store has it means that the old entry is published again, refused again, and amended then.
-    pub(crate) async fn amend(&self, entry: Entry, table: &str, refused: &Refused) -> Result<Entry> {
+    pub(crate) async fn amend(&self, entry: &Entry, table: &str, refused: &Refused) -> Result<Entry> {
         if entry.amendment >= MOST_AMENDMENTS || table == DEAD_LETTERS {
             return Err(Error::new(Kind::Destination, ROWS_REFUSED, format!("table {table} refuses commit {}", entry.n))
                 .with("reason", &refused.reason));
         }
         let attempt = self.store.begin_attempt(&self.pipeline.name, self.lease.epoch()).await?;
-        let draft = match self.amended(&entry, &attempt, table, refused).await {
+        let draft = match self.amended(entry, &attempt, table, refused).await {
             Ok(draft) => draft,
             Err(error) => {
                 self.give_up(&attempt).await;
@@ -88,6 +88,9 @@ impl Session {
         let rows = futures::stream::iter([Ok(Rows::Plain(rows))]).boxed();
         let schema = &dead_letters::SCHEMA;
         let staged = self.destination.stage(attempt, DEAD_LETTERS, schema, WriteDisposition::Append, rows).await?;
+        if let Some(refused) = staged.refused.first() {
+            return Err(dead_letters::refused(&refused.reason));
+        }
         draft.committables.push(staged.committable);
         draft.dead_letters.append(&mut letters.keys);
         Ok(())

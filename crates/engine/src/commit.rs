@@ -85,7 +85,10 @@ impl Session {
                 match self.publish(&entry).await? {
                     Visible::All(receipts) => break receipts,
                     // Part of it never will be: that part becomes dead letters, and the rest is staged anew.
-                    Visible::Refused(table, refused) => entry = self.amend(entry, &table, &refused).await?,
+                    Visible::Refused(table, refused) => {
+                        let amend = || self.amend(&entry, &table, &refused);
+                        entry = Policy::default().run(&self.patience, amend).await?;
+                    }
                 }
             };
             failpoint::hit("publish.after");

@@ -10,7 +10,7 @@ use longshore_core::destination::{Destination, Refusal};
 use longshore_core::error::{Error, Kind, Place, code};
 use longshore_core::schema::{Field, Mode, TableSchema, Type};
 
-use crate::error::ROW_REFUSED;
+use crate::error::{ROW_REFUSED, ROWS_REFUSED};
 
 /// The largest payload that a row holds; larger ones go to a file beside the table.
 const INLINE_BYTES: u64 = 1 << 20;
@@ -116,6 +116,11 @@ pub(crate) fn of_refused(table: &str, split: &str, refused: Refusal) -> Reject {
         decoding: None,
         index: refused.row,
     }
+}
+
+/// There is no place for what the dead letters' own table does not take.
+pub(crate) fn refused(reason: &str) -> Error {
+    Error::new(Kind::Destination, ROWS_REFUSED, "dead letters were refused").with("reason", reason)
 }
 
 fn unit_name(unit: Unit) -> &'static str {

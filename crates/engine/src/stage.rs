@@ -20,7 +20,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::dead_letters::{self, Letters};
-use crate::error::ROWS_REFUSED;
 use crate::lease::interrupted;
 use crate::prepare::Prepared;
 use crate::run::Session;
@@ -231,10 +230,8 @@ impl<'a> Staging<'a> {
             match letters.end(whole).await {
                 Ok(Some((staged, _))) if staged.refused.is_empty() => committables.push(staged.committable),
                 Ok(Some((staged, _))) => {
-                    let reason = staged.refused.into_iter().next().map(|refused| refused.reason).unwrap_or_default();
-                    failed = failed.or(Some(
-                        Error::new(Kind::Destination, ROWS_REFUSED, "dead letters were refused").with("reason", reason),
-                    ));
+                    let reason = staged.refused.first().map_or("", |refused| refused.reason.as_str());
+                    failed = failed.or(Some(dead_letters::refused(reason)));
                 }
                 Ok(None) => {}
                 Err(error) => failed = failed.or(Some(error)),

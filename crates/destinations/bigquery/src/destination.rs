@@ -21,8 +21,7 @@ use crate::config::{BigQueryConfig, Changes, Method};
 use crate::credentials::Identity;
 use crate::error::{bug, codes, destination};
 use crate::marks::{self, Mark, Newest, State};
-use crate::prepare::Known;
-use crate::prepare::Prepare;
+use crate::prepare::{Known, Prepare};
 use crate::publish::{self, Outcome, Publish};
 use crate::rest::Rest;
 use crate::spool::Spool;
@@ -180,7 +179,6 @@ impl Destination for BigQueryDestination {
             table,
             remote: &remote,
             token: publication.token,
-            amendment: publication.amendment,
             rows: publication.committables.iter().map(|committable| committable.rows).collect(),
             disposition: publication.committables.first().map(|committable| committable.disposition).unwrap_or_default(),
             staged,

@@ -18,8 +18,6 @@ pub(crate) struct Publish<'a> {
     pub(crate) table: &'a str,
     pub(crate) remote: &'a Remote,
     pub(crate) token: &'a str,
-    /// How often the commit was amended.
-    pub(crate) amendment: i64,
     pub(crate) disposition: WriteDisposition,
     pub(crate) staged: Vec<Staged>,
     /// The rows of each.
@@ -65,14 +63,14 @@ impl Publish<'_> {
         name.split_once("/tables/").map_or(name.clone(), |(_, short)| short.to_owned())
     }
 
-    /// The beginning of the ids of the jobs that load or replace the table's rows: the same whoever publishes this commit, and no
-    /// other commit's or table's in the whole project.
+    /// The beginning of the ids of the jobs that load or replace these rows: the same whoever publishes them, and no other rows' in the whole
+    /// project. What an amendment staged anew is loaded by another job; the tables that it left alone keep theirs.
     fn job(&self) -> String {
         // With its partition, if it names one.
         let Tables { project, dataset, .. } = &self.shared.tables;
         let table = format!("projects/{project}/datasets/{dataset}/tables/{}@{}", self.table, self.remote.born());
-        let job = format!("longshore_{}_{}", self.token, &blake3::hash(table.as_bytes()).to_hex()[..12]);
-        if self.amendment == 0 { job } else { format!("{job}_a{}", self.amendment) }
+        let rows = format!("{table} {:?}", self.staged.iter().map(|staged| &staged.kept).collect::<Vec<_>>());
+        format!("longshore_{}_{}", self.token, &blake3::hash(rows.as_bytes()).to_hex()[..12])
     }
 
     pub(crate) async fn run(&self) -> Result<Outcome> {

@@ -19,6 +19,8 @@ use crate::error::Failure;
 /// The wait after a first refusal that names none; doubles with each one that follows.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// So long after a budget was opened again, a refusal is a new first one.
+const CALM: Duration = Duration::from_secs(60);
 
 /// What is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,6 +95,9 @@ impl Bucket {
     }
 
     fn refused(&mut self, asked: Option<Duration>, now: Instant) -> Duration {
+        if self.closed_until.is_some_and(|until| now > until + CALM) {
+            self.refusals = 0;
+        }
         let pause = asked.unwrap_or_else(|| FIRST_PAUSE.saturating_mul(1 << self.refusals.min(10)).min(LONGEST_PAUSE));
         self.refusals += 1;
         self.closed_until = self.closed_until.max(Some(now + pause));
@@ -141,17 +146,12 @@ impl Quota {
     /// Errors besides those of the call: `interrupted` if the wait was ended.
     pub(crate) async fn spend<T>(&self, what: Spent<'_>, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         self.take(what).await?;
-        let answer = call.await;
-        match answer {
+        match call.await {
             Err(Failure::Refused(mut refusal)) if refusal.is_quota() => {
                 refusal.retry_after = Some(self.refused(what, refusal.retry_after));
                 Err(Failure::Refused(refusal))
             }
-            Ok(answer) => {
-                self.granted(what);
-                Ok(answer)
-            }
-            other => other,
+            answer => answer,
         }
     }
 
@@ -194,15 +194,6 @@ impl Quota {
         let Some(limit) = what.limits(&self.dataset).into_iter().next() else { return FIRST_PAUSE };
         buckets.entry(limit.name.clone()).or_insert_with(|| Bucket::full(&limit, now)).refused(asked, now)
     }
-
-    fn granted(&self, what: Spent<'_>) {
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        for limit in what.limits(&self.dataset) {
-            if let Some(bucket) = buckets.get_mut(&limit.name) {
-                bucket.refusals = 0;
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -235,8 +226,8 @@ mod tests {
         assert_eq!(begin.elapsed(), Duration::from_secs(40));
         let pauses: Vec<u64> = (0..10).map(|_| one.refused(Spent::Job, None).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
-        one.granted(Spent::Job);
-        assert_eq!(one.refused(Spent::Job, None).as_secs(), 1);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(one.refused(Spent::Job, None).as_secs(), 1, "long after the last one");
     }
 
     #[tokio::test(start_paused = true)]

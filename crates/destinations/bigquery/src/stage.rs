@@ -298,7 +298,7 @@ impl Stage<'_> {
                 .unchangeable("it has no primary key")
                 .hint("name its columns in the pipeline file: `tables: {NAME: {key: [ID]}}`"));
         }
-        let history = core::Changes::history(self.schema);
+        let history = core::Changes::history(self.schema)?;
         let columns = history.clone();
         let rows = batches.map(move |batch| match batch? {
             Rows::Changes(changes) => Ok(Rows::Plain(changes.to_rows(&columns)?)),
