@@ -21,6 +21,7 @@ pub mod show;
 pub mod source;
 pub mod stop;
 pub mod store;
+pub mod stream;
 pub mod table_options;
 
 pub use error::{Error, Result};
