@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Kind, Result, code};
 use crate::position::Covers;
 use crate::schema::TableSchema;
+use crate::store::Writer;
 
 /// The number of a commit: 1, 2, 3 ... within its pipeline, given by the store, never used twice.
 pub type CommitNumber = i64;
@@ -164,8 +165,9 @@ pub struct Draft {
     pub pipeline: String,
     /// Random; makes a repeated call recognisable, so that a lost answer is settled by asking again.
     pub token: String,
-    /// The epoch of the lease under which it was staged.
-    pub epoch: i64,
+    /// By what right it was staged.
+    #[serde(alias = "epoch")]
+    pub writer: Writer,
     /// The run.
     pub run: String,
     /// The attempts that staged it. Each must be alive.
@@ -296,6 +298,43 @@ pub struct Receipt {
     pub covers: Vec<Covers>,
     /// When.
     pub at: chrono::DateTime<chrono::Utc>,
+}
+
+/// One table's part of a complete commit that waits for its table: all that publishing it needs.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Parked {
+    /// The pipeline.
+    pub pipeline: String,
+    /// The commit.
+    pub n: CommitNumber,
+    /// The table.
+    pub table: String,
+    /// The commit's token.
+    pub token: String,
+    /// How often the commit was amended.
+    pub amendment: i64,
+    /// What was staged for the table.
+    pub committables: Vec<Committable>,
+    /// The columns that it was staged in.
+    pub schema: TableSchema,
+    /// The receipt that says so.
+    pub receipt: Receipt,
+}
+
+impl Entry {
+    /// The part of a table that is parked with this receipt.
+    pub fn park(&self, receipt: Receipt) -> Parked {
+        Parked {
+            pipeline: self.draft.pipeline.clone(),
+            n: self.n,
+            table: receipt.table.clone(),
+            token: self.draft.token.clone(),
+            amendment: self.amendment,
+            committables: self.committables(&receipt.table).cloned().collect(),
+            schema: self.draft.schemas.get(&receipt.table).cloned().unwrap_or_default(),
+            receipt,
+        }
+    }
 }
 
 /// What step 4 asks the store to write.

@@ -8,6 +8,8 @@
 //! - A number MUST never be given twice in a pipeline.
 //! - `doom_attempts` MUST make the attempts dead before anybody deletes their files, so that a stager which wakes up later is
 //!   refused by `journal` instead of naming files that are gone.
+//! - `complete` MUST keep the part of a table whose receipt says that it is parked, in the same transaction, because nothing else names its
+//!   files from then on.
 //! - Every write MUST be durable before its call returns.
 
 use std::collections::BTreeMap;
@@ -17,7 +19,8 @@ use async_trait::async_trait;
 
 use crate::Result;
 use crate::commit::{
-    Adoption, Application, AttemptId, CommitNumber, Completion, DeadLetterKey, DeadLetterState, Draft, Entry, Landing, Receipt,
+    Adoption, Application, AttemptId, CommitNumber, Completion, DeadLetterKey, DeadLetterState, Draft, Entry, EntryState, Landing, Parked,
+    Receipt,
 };
 use crate::event::{RunEvent, Status};
 use crate::position::{Partition, Position};
@@ -33,6 +36,8 @@ pub struct PipelineState {
     pub open: Vec<Entry>,
     /// The last commit published to each table, by its receipts.
     pub published: BTreeMap<String, CommitNumber>,
+    /// Parts of commits that wait for their tables, in order of N.
+    pub parked: Vec<Parked>,
 }
 
 /// The journal of commits.
@@ -53,8 +58,21 @@ pub trait Journal: Send + Sync {
     /// somebody else amended it first.
     async fn amend(&self, n: CommitNumber, amendment: i64, draft: Draft) -> Result<Entry>;
 
-    /// Step 4: receipts, file ledger, dead-letter index, in one transaction. Late or repeated it changes nothing.
+    /// Step 4: receipts, file ledger, dead-letter index, parked parts, in one transaction. Late or repeated it changes nothing.
     async fn complete(&self, completion: Completion) -> Result<()>;
+
+    /// A part that was parked is published now: its receipt takes the place of the one that says parked. Repeating it changes nothing.
+    /// Errors that change nothing: `lease_lost`.
+    async fn unpark(&self, receipt: Receipt, epoch: i64) -> Result<()>;
+
+    /// How far these commits of a pipeline are.
+    async fn states(&self, pipeline: &str, numbers: &[CommitNumber]) -> Result<BTreeMap<CommitNumber, EntryState>>;
+
+    /// Those of these ids that are journalled and not forgotten, each with the state of its commit.
+    async fn known_ids(&self, pipeline: &str, scope: &str, ids: &[String]) -> Result<BTreeMap<String, EntryState>>;
+
+    /// Forgets the ids of a scope whose commits were acknowledged, and journalled before this time. Returns how many those were.
+    async fn forget_ids(&self, pipeline: &str, scope: &str, before: chrono::DateTime<chrono::Utc>) -> Result<u64>;
 
     /// Step 5 is done.
     async fn acknowledged(&self, pipeline: &str, n: CommitNumber) -> Result<()>;
@@ -78,16 +96,17 @@ pub trait Journal: Send + Sync {
 /// Attempts at staging.
 #[async_trait]
 pub trait Attempts: Send + Sync {
-    /// Registers a new attempt of this pipeline, alive. Fails with `lease_lost` if the epoch is not current.
-    async fn begin_attempt(&self, pipeline: &str, epoch: i64) -> Result<AttemptId>;
+    /// Registers a new attempt of this pipeline, alive. Fails with `lease_lost` if the writer is none any more.
+    async fn begin_attempt(&self, pipeline: &str, writer: Writer) -> Result<AttemptId>;
 
     /// Keeps lines for the index of dead letters with a living attempt, in this order: they become open when the commit that takes the
     /// attempt is complete, and are forgotten when it is swept. A line whose id the attempt has already is not kept twice, so that the
     /// call may be repeated. They do not go through the journal's entry, because there may be as many as there are records.
     async fn keep_letters(&self, attempt: &AttemptId, letters: &[DeadLetterKey]) -> Result<()>;
 
-    /// Marks every attempt of this pipeline dead that is not journalled and began under an older epoch than `epoch`, and these
-    /// `given_up` ones; returns all dead ones that were not swept yet.
+    /// Marks every attempt of this pipeline dead that is not journalled and began under an older epoch than `epoch` or by a worker that is
+    /// gone, and these `given_up` ones; returns all dead ones that were not swept yet. A worker that was not renewed in time is gone from
+    /// then on.
     async fn doom_attempts(&self, pipeline: &str, epoch: i64, given_up: &[AttemptId]) -> Result<Vec<AttemptId>>;
 
     /// Their files are gone.
@@ -193,6 +212,44 @@ pub trait Leases: Send + Sync {
     async fn free_lease(&self, lease: &Lease) -> Result<()>;
 }
 
+/// One of the processes that stage commits of a pipeline side by side. Its attempts live as long as it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worker {
+    /// The pipeline.
+    pub pipeline: String,
+    /// Never given twice in a pipeline.
+    pub id: i64,
+}
+
+/// By what right somebody stages and journals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(untagged)]
+pub enum Writer {
+    /// As the only one, by the lease of this epoch.
+    Lease(i64),
+    /// Beside others, as this worker.
+    Worker {
+        /// [`Worker::id`].
+        worker: i64,
+    },
+}
+
+/// The workers of pipelines.
+#[async_trait]
+pub trait Workers: Send + Sync {
+    /// Registers a worker of this pipeline, which is created if it is new.
+    async fn join(&self, pipeline: &str, holder: &str, valid: Duration) -> Result<Worker>;
+
+    /// Keeps it registered. Fails with `lease_lost` if it was taken for dead.
+    async fn renew_worker(&self, worker: &Worker, valid: Duration) -> Result<()>;
+
+    /// It is gone; its attempts that are not journalled are dead. Repeating it changes nothing.
+    async fn leave(&self, worker: &Worker) -> Result<()>;
+
+    /// The ids of those that are registered.
+    async fn workers(&self, pipeline: &str) -> Result<Vec<i64>>;
+}
+
 /// A run as its events tell it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Run {
@@ -247,7 +304,7 @@ pub trait Runs: Send + Sync {
 }
 
 /// Everything that a run needs.
-pub trait Store: Journal + Attempts + FileLedger + DeadLetterIndex + Leases + Runs {
+pub trait Store: Journal + Attempts + FileLedger + DeadLetterIndex + Leases + Workers + Runs {
     /// The id born with the store.
     fn id(&self) -> &str;
 }

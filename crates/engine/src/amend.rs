@@ -9,6 +9,7 @@ use longshore_core::error::{Error, Kind};
 use longshore_core::event::RunEvent;
 use longshore_core::failpoint;
 use longshore_core::retry::Policy;
+use longshore_core::store::Writer;
 
 use crate::dead_letters::{self, Letters};
 use crate::error::ROWS_REFUSED;
@@ -28,7 +29,7 @@ impl Session {
             return Err(Error::new(Kind::Destination, ROWS_REFUSED, format!("table {table} refuses commit {}", entry.n))
                 .with("reason", &refused.reason));
         }
-        let attempt = self.store.begin_attempt(&self.pipeline.name, self.lease.epoch()).await?;
+        let attempt = self.store.begin_attempt(&self.pipeline.name, Writer::Lease(self.lease.epoch())).await?;
         let draft = match self.amended(entry, &attempt, table, refused).await {
             Ok(draft) => draft,
             Err(error) => {
@@ -45,7 +46,7 @@ impl Session {
 
     /// The entry's draft without what is refused.
     async fn amended(&self, entry: &Entry, attempt: &AttemptId, table: &str, refused: &Refused) -> Result<Draft> {
-        let mut draft = Draft { epoch: self.lease.epoch(), ..entry.draft.clone() };
+        let mut draft = Draft { writer: Writer::Lease(self.lease.epoch()), ..entry.draft.clone() };
         draft.attempts.push(attempt.clone());
         let schema = draft.schemas.get(table).cloned().unwrap_or_default();
         let committables: Vec<_> = entry.committables(table).cloned().collect();

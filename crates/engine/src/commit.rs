@@ -12,6 +12,7 @@ use longshore_core::failpoint;
 use longshore_core::position::Covers;
 use longshore_core::retry::Policy;
 use longshore_core::source::{Description, Split};
+use longshore_core::store::Writer;
 
 use crate::error::TABLE_PARKED;
 use crate::lease::interrupted;
@@ -48,7 +49,7 @@ impl Session {
 
         // 1. Stage. The attempt is registered first, so that whatever a crash leaves behind can be named and swept.
         //    A crash here means invisible files, and a source that still has everything.
-        let attempt = self.store.begin_attempt(&self.pipeline.name, self.lease.epoch()).await?;
+        let attempt = self.store.begin_attempt(&self.pipeline.name, Writer::Lease(self.lease.epoch())).await?;
         failpoint::hit("attempt.after");
         let token = uuid::Uuid::new_v4().simple().to_string();
         let draft = match self.stage(&attempt, &token, &prepared, found).await {
@@ -121,7 +122,7 @@ impl Session {
         Ok(Draft {
             pipeline: self.pipeline.name.clone(),
             token: token.to_owned(),
-            epoch: self.lease.epoch(),
+            writer: Writer::Lease(self.lease.epoch()),
             run: self.cx.run.clone(),
             attempts: vec![attempt.clone()],
             landings: landings.into_iter().map(|landing| self.counted(landing, &staged, &was_refused)).collect(),

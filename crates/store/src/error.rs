@@ -1,7 +1,8 @@
 //! What both stores refuse, in the same words.
 
-use longshore_core::commit::{Adoption, CommitNumber, Draft};
+use longshore_core::commit::{Adoption, CommitNumber, Draft, Receipt};
 use longshore_core::error::{Error, Kind, Retry, code};
+use longshore_core::store::Writer;
 
 longshore_core::codes! {
     DEAD_LETTER_NOT_OPEN = "dead_letter_not_open": "A dead letter that was to be replayed is not open: it is unknown in this pipeline, was replayed or dropped before, or another replay of it is under way. Nothing was changed. `longshore dead-letters list` shows which are open.";
@@ -12,6 +13,25 @@ pub(crate) fn lease_lost(pipeline: &str, epoch: i64, current: Option<i64>) -> Er
         .with("epoch", epoch)
         .with("current_epoch", current.map_or("none".to_owned(), |epoch| epoch.to_string()))
         .hint("the other process goes on with what was journalled; `longshore runs list` shows it")
+}
+
+pub(crate) fn worker_gone(pipeline: &str, worker: i64) -> Error {
+    Error::new(Kind::Store, code::LEASE_LOST, format!("worker {worker} of pipeline {pipeline} was taken for dead"))
+        .with("worker", worker)
+        .hint("it did not renew itself in time; others go on with what was journalled, and a new worker can join")
+}
+
+/// `current` is the epoch of the lease, if there ever was one.
+pub(crate) fn writer_gone(pipeline: &str, writer: Writer, current: Option<i64>) -> Error {
+    match writer {
+        Writer::Lease(epoch) => lease_lost(pipeline, epoch, current),
+        Writer::Worker { worker } => worker_gone(pipeline, worker),
+    }
+}
+
+pub(crate) fn amended_by_worker(pipeline: &str, worker: i64) -> Error {
+    let text = format!("worker {worker} of pipeline {pipeline} tried to amend a commit without holding the lease");
+    Error::new(Kind::Bug, code::BUG, text)
 }
 
 pub(crate) fn attempt_dead(draft: &Draft, wanted: usize, alive: usize) -> Error {
@@ -60,6 +80,16 @@ pub(crate) fn not_complete(pipeline: &str, n: CommitNumber) -> Error {
 
 pub(crate) fn receipt_missing(pipeline: &str, n: CommitNumber, table: &str) -> Error {
     Error::new(Kind::Bug, code::BUG, format!("commit {n} of pipeline {pipeline} was completed without a receipt for {table}"))
+}
+
+/// A part that is published now must not be said to be parked.
+pub(crate) fn check_published(receipt: &Receipt) -> longshore_core::Result<()> {
+    if receipt.parked.is_none() {
+        return Ok(());
+    }
+    let text =
+        format!("commit {} of pipeline {} is not published to {}, so its part stays", receipt.n, receipt.pipeline, receipt.table);
+    Err(Error::new(Kind::Bug, code::BUG, text))
 }
 
 /// A mark that no commit can have left means that the caller misread the destination.

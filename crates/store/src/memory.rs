@@ -1,20 +1,23 @@
 //! A store that forgets everything when its last handle goes: the twin of [`crate::SqliteStore`] for tests.
 
+mod attempts;
+mod ids;
 mod index;
 mod journal;
 mod leases;
 mod runs;
+mod workers;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 use longshore_core::Result;
-use longshore_core::commit::{AttemptId, CommitNumber, DeadLetterKey, Entry, Landing, Receipt};
+use longshore_core::commit::{AttemptId, CommitNumber, DeadLetterKey, Entry, Landing, Parked, Receipt};
 use longshore_core::error::{Error, Kind, Retry, code};
 use longshore_core::event::RunEvent;
 use longshore_core::position::Checkpoint;
-use longshore_core::store::{IndexedDeadLetter, Store};
+use longshore_core::store::{IndexedDeadLetter, Store, Writer};
 
 /// A store in memory. A clone is another handle on the same state, which lets a test play several processes.
 ///
@@ -45,12 +48,17 @@ struct Pipeline {
     origin: Option<String>,
     last: CommitNumber,
     lease: Option<LeaseRecord>,
+    /// By id: when their time is over.
+    workers: BTreeMap<i64, DateTime<Utc>>,
+    last_worker: i64,
     attempts: BTreeMap<AttemptId, Attempt>,
     entries: BTreeMap<CommitNumber, Entry>,
     positions: Checkpoint,
-    /// Scope and id.
-    ids: BTreeSet<(String, String)>,
+    /// By scope and id.
+    ids: BTreeMap<(String, String), CommitNumber>,
     published: BTreeMap<String, CommitNumber>,
+    /// By commit and table.
+    parked: BTreeMap<(CommitNumber, String), Parked>,
     /// By address and table.
     landings: BTreeMap<(String, String), Landing>,
     /// By table and paths: the commit, and the place in it.
@@ -65,7 +73,7 @@ struct LeaseRecord {
 }
 
 struct Attempt {
-    epoch: i64,
+    writer: Writer,
     dead: bool,
     n: Option<CommitNumber>,
     letters: Vec<DeadLetterKey>,
@@ -91,8 +99,8 @@ impl MemoryStore {
         Self { id: uuid::Uuid::new_v4().to_string().into(), state: Arc::default(), lost: Arc::default() }
     }
 
-    /// Loses the answer of the next call of this name (`journal`, `complete`, `acknowledged`, `begin_attempt`, `keep_letters`, `swept`) on any handle:
-    /// it is carried out, and the caller is told that nobody knows.
+    /// Loses the answer of the next call of this name (`journal`, `amend`, `complete`, `unpark`, `acknowledged`, `forget_ids`, `begin_attempt`,
+    /// `keep_letters`, `swept`, `join`, `renew_worker`, `leave`) on any handle: it is carried out, and the caller is told that nobody knows.
     pub fn lose_answer(&self, call: &'static str) {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner).push(call);
     }
@@ -130,11 +138,14 @@ impl State {
             origin: None,
             last: 0,
             lease: None,
+            workers: BTreeMap::new(),
+            last_worker: 0,
             attempts: BTreeMap::new(),
             entries: BTreeMap::new(),
             positions: Checkpoint::default(),
-            ids: BTreeSet::new(),
+            ids: BTreeMap::new(),
             published: BTreeMap::new(),
+            parked: BTreeMap::new(),
             landings: BTreeMap::new(),
             record_paths: BTreeMap::new(),
         })

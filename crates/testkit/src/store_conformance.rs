@@ -18,7 +18,7 @@ use longshore_core::commit::{
 use longshore_core::error::{Error, Place};
 use longshore_core::position::{Covers, Delta, Partition, Position};
 use longshore_core::schema::{Field, TableSchema, Type};
-use longshore_core::store::{DeadLetterFilter, Lease, LeaseAnswer, Store};
+use longshore_core::store::{DeadLetterFilter, Lease, LeaseAnswer, Store, Writer};
 
 /// Two handles on one new store.
 pub struct Pair {
@@ -96,7 +96,7 @@ async fn lease_of(store: &dyn Store, pipeline: &str, valid: Duration) -> Lease {
 }
 
 async fn begin(store: &dyn Store, lease: &Lease) -> AttemptId {
-    store.begin_attempt(&lease.pipeline, lease.epoch).await.expect("an attempt")
+    store.begin_attempt(&lease.pipeline, Writer::Lease(lease.epoch)).await.expect("an attempt")
 }
 
 fn delta(partition: &str, from: Option<u64>, to: u64) -> Delta {
@@ -145,7 +145,7 @@ fn draft(lease: &Lease, attempts: &[AttemptId], token: &str) -> Draft {
     Draft {
         pipeline: lease.pipeline.clone(),
         token: token.into(),
-        epoch: lease.epoch,
+        writer: Writer::Lease(lease.epoch),
         run: "r1".into(),
         attempts: attempts.to_vec(),
         covers: Vec::new(),

@@ -1,18 +1,17 @@
-//! Journal and attempts in memory.
+//! The journal in memory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use longshore_core::Result;
 use longshore_core::commit::{
-    Adoption, Application, AttemptId, CommitNumber, Completion, DeadLetterKey, DeadLetterState, Draft, Entry, EntryState,
-    Landing, Receipt,
+    Adoption, Application, AttemptId, CommitNumber, Completion, DeadLetterState, Draft, Entry, EntryState, Landing, Receipt,
 };
 use longshore_core::position::{Covers, Delta, Partition, Position};
-use longshore_core::store::{Attempts, IndexedDeadLetter, Journal, PipelineState};
+use longshore_core::store::{IndexedDeadLetter, Journal, PipelineState};
 
-use super::{Attempt, Letter, MemoryStore, Pipeline, State};
+use super::{Letter, MemoryStore, Pipeline, State};
 use crate::error;
 
 #[async_trait]
@@ -29,6 +28,7 @@ impl Journal for MemoryStore {
             last: pipeline.last,
             open: pipeline.entries.values().filter(|entry| entry.state < EntryState::Acknowledged).cloned().collect(),
             published: pipeline.published.clone(),
+            parked: pipeline.parked.values().cloned().collect(),
         })
     }
 
@@ -49,6 +49,27 @@ impl Journal for MemoryStore {
     async fn complete(&self, completion: Completion) -> Result<()> {
         self.state().complete(&completion)?;
         self.answer("complete", ())
+    }
+
+    async fn unpark(&self, receipt: Receipt, epoch: i64) -> Result<()> {
+        self.state().unpark(receipt, epoch)?;
+        self.answer("unpark", ())
+    }
+
+    async fn states(&self, pipeline: &str, numbers: &[CommitNumber]) -> Result<BTreeMap<CommitNumber, EntryState>> {
+        let state = self.state();
+        let Some(known) = state.pipelines.get(pipeline) else { return Ok(BTreeMap::new()) };
+        Ok(numbers.iter().filter_map(|n| Some((*n, known.entries.get(n)?.state))).collect())
+    }
+
+    async fn known_ids(&self, pipeline: &str, scope: &str, ids: &[String]) -> Result<BTreeMap<String, EntryState>> {
+        let state = self.state();
+        Ok(state.pipelines.get(pipeline).map(|known| known.known_ids(scope, ids)).unwrap_or_default())
+    }
+
+    async fn forget_ids(&self, pipeline: &str, scope: &str, before: DateTime<Utc>) -> Result<u64> {
+        let forgotten = self.state().pipelines.get_mut(pipeline).map_or(0, |known| known.forget_ids(scope, before));
+        self.answer("forget_ids", forgotten)
     }
 
     async fn acknowledged(&self, pipeline: &str, n: CommitNumber) -> Result<()> {
@@ -101,7 +122,9 @@ impl Journal for MemoryStore {
             known.last = known.last.max(entry.n);
             for covers in &entry.draft.covers {
                 let Covers::Ids { scope, ids } = covers else { continue };
-                known.ids.extend(ids.iter().map(|id| (scope.clone(), id.clone())));
+                for id in ids {
+                    known.ids.entry((scope.clone(), id.clone())).or_insert(entry.n);
+                }
             }
             let new = Entry { state: EntryState::Journalled, ..entry.clone() };
             known.entries.entry(entry.n).or_insert(new);
@@ -121,6 +144,7 @@ impl Journal for MemoryStore {
             state.receipts.iter().filter(|receipt| receipt.pipeline == pipeline && receipt.table == table).cloned().collect();
         let Some(known) = state.pipelines.get_mut(pipeline) else { return Ok(()) };
         known.published.remove(table);
+        known.parked.retain(|(_, of), _| of != table);
         known.record_paths.retain(|(of, _), _| of != table);
         known.landings.retain(|(_, of), landing| {
             of != table && (of != Landing::WHOLE || here.iter().all(|receipt| receipt.n != landing.n))
@@ -135,59 +159,16 @@ impl Journal for MemoryStore {
     }
 }
 
-#[async_trait]
-impl Attempts for MemoryStore {
-    async fn begin_attempt(&self, pipeline: &str, epoch: i64) -> Result<AttemptId> {
-        let mut state = self.state();
-        let held = state.with_lease(pipeline, epoch)?;
-        let id = AttemptId(uuid::Uuid::now_v7().simple().to_string());
-        held.attempts.insert(id.clone(), Attempt { epoch, dead: false, n: None, letters: Vec::new() });
-        self.answer("begin_attempt", id)
-    }
-
-    async fn keep_letters(&self, attempt: &AttemptId, letters: &[DeadLetterKey]) -> Result<()> {
-        for pipeline in self.state().pipelines.values_mut() {
-            let Some(attempt) = pipeline.attempts.get_mut(attempt).filter(|attempt| !attempt.dead) else { continue };
-            for letter in letters {
-                if !attempt.letters.iter().any(|kept| kept.id == letter.id) {
-                    attempt.letters.push(letter.clone());
-                }
-            }
-        }
-        self.answer("keep_letters", ())
-    }
-
-    async fn doom_attempts(&self, pipeline: &str, epoch: i64, given_up: &[AttemptId]) -> Result<Vec<AttemptId>> {
-        let mut state = self.state();
-        let Some(known) = state.pipelines.get_mut(pipeline) else { return Ok(Vec::new()) };
-        let mut dead = Vec::new();
-        for (id, attempt) in &mut known.attempts {
-            if attempt.n.is_none() {
-                attempt.dead |= attempt.epoch < epoch || given_up.contains(id);
-                dead.extend(attempt.dead.then(|| id.clone()));
-            }
-        }
-        Ok(dead)
-    }
-
-    async fn swept(&self, attempts: &[AttemptId]) -> Result<()> {
-        for pipeline in self.state().pipelines.values_mut() {
-            pipeline.attempts.retain(|id, attempt| attempt.n.is_some() || !attempts.contains(id));
-        }
-        self.answer("swept", ())
-    }
-}
-
 impl State {
     /// Checks everything, then changes everything: an error leaves the state as it was.
     fn journal(&mut self, draft: Draft) -> Result<Entry> {
         let Some(pipeline) = self.pipelines.get(&draft.pipeline) else {
-            return Err(error::lease_lost(&draft.pipeline, draft.epoch, None));
+            return Err(error::writer_gone(&draft.pipeline, draft.writer, None));
         };
         if let Some(known) = pipeline.entries.values().find(|entry| entry.draft.token == draft.token) {
             return Ok(known.clone());
         }
-        pipeline.check_epoch(&draft.pipeline, draft.epoch)?;
+        pipeline.check_writer(&draft.pipeline, draft.writer)?;
         pipeline.check_attempts(&draft)?;
         let mut positions = pipeline.positions.clone();
         for covers in &draft.covers {
@@ -220,7 +201,7 @@ impl State {
         }
         pipeline.last = n;
         pipeline.positions = positions;
-        pipeline.ids.extend(new_ids);
+        pipeline.ids.extend(new_ids.into_iter().map(|id| (id, n)));
         let entry = Entry { n, draft, amendment: 0, state: EntryState::Journalled, at: Utc::now() };
         pipeline.entries.insert(n, entry.clone());
         Ok(entry)
@@ -235,7 +216,7 @@ impl State {
             // The answer to the first call was lost.
             return Ok(entry);
         }
-        known.check_epoch(&name, draft.epoch)?;
+        known.check_amender(&name, draft.writer)?;
         if entry.state != EntryState::Journalled || entry.amendment != amendment {
             return Err(error::amended_elsewhere(&name, n, amendment));
         }
@@ -274,9 +255,17 @@ impl State {
                 .extend(known.attempts.get_mut(attempt).map(|attempt| std::mem::take(&mut attempt.letters)).unwrap_or_default());
         }
         draft.dead_letters.splice(0..0, letters);
+        let parked: Vec<_> = completion
+            .receipts
+            .iter()
+            .filter(|receipt| receipt.parked.is_some())
+            .map(|receipt| entry.park(receipt.clone()))
+            .collect();
+        for part in parked {
+            known.parked.insert((n, part.table.clone()), part);
+        }
         for receipt in completion.receipts.iter().filter(|receipt| receipt.parked.is_none()) {
-            let published = known.published.entry(receipt.table.clone()).or_insert(n);
-            *published = n.max(*published);
+            known.publish(&receipt.table, n);
         }
         known.add_landings(n, &draft.landings);
         if let Some(entry) = known.entries.get_mut(&n) {
@@ -284,6 +273,24 @@ impl State {
         }
         self.add_receipts(pipeline, n, &completion.receipts);
         self.mark_and_add_dead_letters(pipeline, n, &draft, Utc::now());
+        Ok(())
+    }
+
+    fn unpark(&mut self, receipt: Receipt, epoch: i64) -> Result<()> {
+        error::check_published(&receipt)?;
+        let key = (receipt.n, receipt.table.clone());
+        let Some(known) = self.pipelines.get_mut(&receipt.pipeline) else { return Ok(()) };
+        if !known.parked.contains_key(&key) {
+            return Ok(());
+        }
+        known.check_epoch(&receipt.pipeline, epoch)?;
+        known.parked.remove(&key);
+        known.publish(&receipt.table, receipt.n);
+        let same =
+            |other: &&mut Receipt| other.pipeline == receipt.pipeline && other.n == receipt.n && other.table == receipt.table;
+        if let Some(kept) = self.receipts.iter_mut().find(same) {
+            *kept = receipt;
+        }
         Ok(())
     }
 
@@ -312,22 +319,13 @@ impl State {
             }
         }
     }
-
-    /// The pipeline, if its lease has this epoch and is held; else `lease_lost`.
-    pub(super) fn with_lease(&mut self, pipeline: &str, epoch: i64) -> Result<&mut Pipeline> {
-        match self.pipelines.get_mut(pipeline) {
-            None => Err(error::lease_lost(pipeline, epoch, None)),
-            Some(known) => known.check_epoch(pipeline, epoch).map(|()| known),
-        }
-    }
 }
 
 impl Pipeline {
-    pub(super) fn check_epoch(&self, name: &str, epoch: i64) -> Result<()> {
-        match &self.lease {
-            Some(lease) if lease.epoch == epoch && lease.held => Ok(()),
-            lease => Err(error::lease_lost(name, epoch, lease.as_ref().map(|lease| lease.epoch))),
-        }
+    /// Marks move forward only.
+    fn publish(&mut self, table: &str, n: CommitNumber) {
+        let published = self.published.entry(table.to_owned()).or_insert(n);
+        *published = n.max(*published);
     }
 
     fn check_attempts(&self, draft: &Draft) -> Result<()> {
@@ -335,23 +333,6 @@ impl Pipeline {
         let is_alive = |id: &&&AttemptId| self.attempts.get(**id).is_some_and(|attempt| !attempt.dead && attempt.n.is_none());
         let alive = wanted.iter().filter(is_alive).count();
         if alive == wanted.len() { Ok(()) } else { Err(error::attempt_dead(draft, wanted.len(), alive)) }
-    }
-
-    /// The ids of a draft, all of them free.
-    fn new_ids(&self, draft: &Draft) -> Result<BTreeSet<(String, String)>> {
-        let mut new = BTreeSet::new();
-        for covers in &draft.covers {
-            let Covers::Ids { scope, ids } = covers else { continue };
-            let mut free = 0;
-            for id in ids {
-                let key = (scope.clone(), id.clone());
-                free += usize::from(!self.ids.contains(&key) && new.insert(key));
-            }
-            if free != ids.len() {
-                return Err(error::ids_taken(draft, scope, ids.len() - free, ids.len()));
-            }
-        }
-        Ok(new)
     }
 
     /// A late landing does not replace a newer one.

@@ -38,7 +38,10 @@ impl Leases for MemoryStore {
 
     async fn renew_lease(&self, lease: &Lease, valid: Duration) -> Result<()> {
         let mut state = self.state();
-        let known = state.with_lease(&lease.pipeline, lease.epoch)?;
+        let Some(known) = state.pipelines.get_mut(&lease.pipeline) else {
+            return Err(error::lease_lost(&lease.pipeline, lease.epoch, None));
+        };
+        known.check_epoch(&lease.pipeline, lease.epoch)?;
         if let Some(record) = &mut known.lease {
             record.expires_at = expiry(valid);
         }
@@ -63,7 +66,7 @@ impl Leases for MemoryStore {
 }
 
 /// When a lease that is valid for so long from now on expires.
-fn expiry(valid: Duration) -> DateTime<Utc> {
+pub(super) fn expiry(valid: Duration) -> DateTime<Utc> {
     let valid = TimeDelta::from_std(valid).unwrap_or(TimeDelta::MAX);
     Utc::now().checked_add_signed(valid).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }

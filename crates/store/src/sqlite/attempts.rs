@@ -5,19 +5,19 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use longshore_core::Result;
 use longshore_core::commit::{AttemptId, DeadLetterKey};
-use longshore_core::store::Attempts;
+use longshore_core::store::{Attempts, Writer};
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
 use super::database::{Failure, list};
 use super::journal::pipeline_id;
-use super::leases::check_epoch;
+use super::workers::{check_writer, doom_of_gone, forget_expired};
 
 #[async_trait]
 impl Attempts for SqliteStore {
-    async fn begin_attempt(&self, pipeline: &str, epoch: i64) -> Result<AttemptId> {
+    async fn begin_attempt(&self, pipeline: &str, writer: Writer) -> Result<AttemptId> {
         let mut write = self.database.begin().await?;
-        let result = begin(&mut write, pipeline, epoch).await;
+        let result = begin(&mut write, pipeline, writer).await;
         write.finish("registering an attempt in", result).await
     }
 
@@ -46,13 +46,18 @@ impl Attempts for SqliteStore {
     }
 }
 
-async fn begin(connection: &mut SqliteConnection, pipeline: &str, epoch: i64) -> Result<AttemptId, Failure> {
-    let id = check_epoch(connection, pipeline, epoch).await?;
+async fn begin(connection: &mut SqliteConnection, pipeline: &str, writer: Writer) -> Result<AttemptId, Failure> {
+    let id = check_writer(connection, pipeline, writer).await?;
+    let (epoch, worker) = match writer {
+        Writer::Lease(epoch) => (epoch, None),
+        Writer::Worker { worker } => (0, Some(worker)),
+    };
     let attempt = uuid::Uuid::now_v7().simple().to_string();
-    sqlx::query("INSERT INTO attempts (id, pipeline, epoch) VALUES (?, ?, ?)")
+    sqlx::query("INSERT INTO attempts (id, pipeline, epoch, worker) VALUES (?, ?, ?, ?)")
         .bind(&attempt)
         .bind(id)
         .bind(epoch)
+        .bind(worker)
         .execute(connection)
         .await?;
     Ok(AttemptId(attempt))
@@ -76,11 +81,14 @@ async fn doom(
     epoch: i64,
     given_up: &[AttemptId],
 ) -> Result<Vec<AttemptId>, Failure> {
-    const OLD: &str = "UPDATE attempts SET dead = 1 WHERE pipeline = ? AND n IS NULL AND epoch < ? AND dead = 0";
+    const OLD: &str =
+        "UPDATE attempts SET dead = 1 WHERE pipeline = ? AND n IS NULL AND worker IS NULL AND epoch < ? AND dead = 0";
     const GIVEN_UP: &str =
         "UPDATE attempts SET dead = 1 WHERE id IN (SELECT value FROM json_each(?)) AND pipeline = ? AND n IS NULL";
     const DEAD: &str = "SELECT id FROM attempts WHERE pipeline = ? AND n IS NULL AND dead = 1 ORDER BY id";
     let Some(id) = pipeline_id(connection, pipeline).await? else { return Ok(Vec::new()) };
+    forget_expired(connection, id).await?;
+    doom_of_gone(connection, id).await?;
     sqlx::query(OLD).bind(id).bind(epoch).execute(&mut *connection).await?;
     let given_up: BTreeSet<&AttemptId> = given_up.iter().collect();
     if !given_up.is_empty() {

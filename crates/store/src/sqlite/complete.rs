@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use longshore_core::commit::{CommitNumber, Completion, Draft, EntryState, Landing};
+use longshore_core::commit::{CommitNumber, Completion, Draft, Entry, EntryState, Landing, Receipt};
 use sqlx::SqliteConnection;
 
 use super::database::{Failure, list, now_nanos};
-use super::journal::entry;
+use super::journal::{entry, pipeline_id};
 use super::leases::check_epoch;
 use crate::error;
 
@@ -27,6 +27,7 @@ pub(super) async fn complete(connection: &mut SqliteConnection, completion: &Com
         }
     }
     add_receipts(connection, id, completion).await?;
+    park(connection, id, &entry, completion).await?;
     add_landings(connection, id, n, &entry.draft.landings).await?;
     add_dead_letters(connection, id, n, &entry.draft).await?;
     if !entry.draft.replayed.is_empty() {
@@ -58,6 +59,36 @@ async fn add_receipts(connection: &mut SqliteConnection, pipeline: i64, completi
     if !published.is_empty() {
         sqlx::query(PUBLISH).bind(pipeline).bind(n).bind(list(&published)?).execute(connection).await?;
     }
+    Ok(())
+}
+
+/// Keeps the parts that their tables do not take yet.
+async fn park(connection: &mut SqliteConnection, pipeline: i64, entry: &Entry, completion: &Completion) -> Result<(), Failure> {
+    const SQL: &str = "INSERT INTO parked (pipeline, n, table_name, part) VALUES (?, ?, ?, ?)";
+    for receipt in completion.receipts.iter().filter(|receipt| receipt.parked.is_some()) {
+        let part = serde_json::to_string(&entry.park(receipt.clone()))?;
+        let query = sqlx::query(SQL).bind(pipeline).bind(entry.n).bind(&receipt.table).bind(part);
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// A part is published now. One that is not parked was published before.
+pub(super) async fn unpark(connection: &mut SqliteConnection, receipt: &Receipt, epoch: i64) -> Result<(), Failure> {
+    const IS_PARKED: &str = "SELECT count(*) FROM parked WHERE pipeline = ? AND n = ? AND table_name = ?";
+    const TAKE: &str = "DELETE FROM parked WHERE pipeline = ? AND n = ? AND table_name = ?";
+    const RECEIPT: &str = "UPDATE receipts SET run = ?, receipt = ? WHERE pipeline = ? AND n = ? AND table_name = ?";
+    let (n, table) = (receipt.n, receipt.table.as_str());
+    let Some(id) = pipeline_id(connection, &receipt.pipeline).await? else { return Ok(()) };
+    let parked: i64 = sqlx::query_scalar(IS_PARKED).bind(id).bind(n).bind(table).fetch_one(&mut *connection).await?;
+    if parked == 0 {
+        return Ok(());
+    }
+    check_epoch(connection, &receipt.pipeline, epoch).await?;
+    sqlx::query(TAKE).bind(id).bind(n).bind(table).execute(&mut *connection).await?;
+    let text = serde_json::to_string(receipt)?;
+    sqlx::query(RECEIPT).bind(&receipt.run).bind(text).bind(id).bind(n).bind(table).execute(&mut *connection).await?;
+    sqlx::query(PUBLISH).bind(id).bind(n).bind(list([table])?).execute(connection).await?;
     Ok(())
 }
 

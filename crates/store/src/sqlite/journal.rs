@@ -1,18 +1,20 @@
-//! The journal: numbers, entries, positions and ids. What completing leaves is in `complete.rs`.
+//! The journal: numbers, entries and positions. What completing leaves is in `complete.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use longshore_core::Result;
 use longshore_core::commit::{Adoption, Application, CommitNumber, Completion, Draft, Entry, EntryState, Receipt};
 use longshore_core::error::{Error, Kind, code};
 use longshore_core::position::{Checkpoint, Covers, Delta, Partition, Position};
-use longshore_core::store::{Journal, PipelineState};
+use longshore_core::store::{Journal, PipelineState, Writer};
 use sqlx::SqliteConnection;
 
 use super::database::{Failure, from_nanos, limit, list, to_nanos};
+use super::ids::take_ids;
 use super::leases::check_epoch;
+use super::workers::check_writer;
 use super::{SqliteStore, complete, repair};
 use crate::error;
 
@@ -22,6 +24,8 @@ pub(super) const OPEN_ENTRIES: &str =
 
 /// The last commit published to each table.
 pub(super) const PUBLISHED: &str = "SELECT table_name, n FROM published WHERE pipeline = ? ORDER BY table_name";
+
+const PARKED: &str = "SELECT part FROM parked WHERE pipeline = ? ORDER BY n, table_name";
 
 const ONE_PIPELINE: &str = "SELECT id, ledger, origin, last FROM pipelines WHERE name = ?";
 
@@ -64,6 +68,30 @@ impl Journal for SqliteStore {
         let mut write = self.database.begin().await?;
         let result = complete::complete(&mut write, &completion).await;
         write.finish("completing a commit in", result).await
+    }
+
+    async fn unpark(&self, receipt: Receipt, epoch: i64) -> Result<()> {
+        error::check_published(&receipt)?;
+        let mut write = self.database.begin().await?;
+        let result = complete::unpark(&mut write, &receipt, epoch).await;
+        write.finish("publishing a parked part in", result).await
+    }
+
+    async fn states(&self, pipeline: &str, numbers: &[CommitNumber]) -> Result<BTreeMap<CommitNumber, EntryState>> {
+        const SQL: &str = "SELECT n, state FROM entries
+            WHERE pipeline = (SELECT id FROM pipelines WHERE name = ?) AND n IN (SELECT value FROM json_each(?))";
+        let rows: Result<Vec<(i64, i64)>, Failure> =
+            async { Ok(sqlx::query_as(SQL).bind(pipeline).bind(list(numbers)?).fetch_all(self.database.readers()).await?) }.await;
+        let rows = rows.map_err(|failure| self.database.error("reading", failure))?;
+        Ok(rows.into_iter().map(|(n, state)| (n, to_state(state))).collect())
+    }
+
+    async fn known_ids(&self, pipeline: &str, scope: &str, ids: &[String]) -> Result<BTreeMap<String, EntryState>> {
+        self.find_ids(pipeline, scope, ids).await.map_err(|failure| self.database.error("reading", failure))
+    }
+
+    async fn forget_ids(&self, pipeline: &str, scope: &str, before: DateTime<Utc>) -> Result<u64> {
+        self.forget_old_ids(pipeline, scope, before).await
     }
 
     async fn acknowledged(&self, pipeline: &str, n: CommitNumber) -> Result<()> {
@@ -121,9 +149,16 @@ impl SqliteStore {
         let Some((id, ledger, origin, last)) = row else { return Ok(None) };
         let rows: Vec<EntryRow> = sqlx::query_as(OPEN_ENTRIES).bind(id).fetch_all(&mut *read).await?;
         let open = rows.into_iter().map(to_entry).collect::<Result<Vec<_>, _>>()?;
-        let published: Vec<(String, i64)> = sqlx::query_as(PUBLISHED).bind(id).fetch_all(read).await?;
+        let published: Vec<(String, i64)> = sqlx::query_as(PUBLISHED).bind(id).fetch_all(&mut *read).await?;
+        let parked: Vec<String> = sqlx::query_scalar(PARKED).bind(id).fetch_all(read).await?;
         let application = Application { pipeline: name.to_owned(), ledger, store: origin.unwrap_or_else(|| self.id.clone()) };
-        Ok(Some(PipelineState { application, last, open, published: published.into_iter().collect() }))
+        Ok(Some(PipelineState {
+            application,
+            last,
+            open,
+            published: published.into_iter().collect(),
+            parked: decode_all(&parked)?,
+        }))
     }
 }
 
@@ -158,12 +193,15 @@ pub(super) async fn entry(connection: &mut SqliteConnection, pipeline: &str, n: 
 }
 
 fn to_entry((n, state, amendment, at, draft): EntryRow) -> Result<Entry, Failure> {
-    let state = match state {
+    Ok(Entry { n, draft: serde_json::from_str(&draft)?, amendment, state: to_state(state), at: from_nanos(at) })
+}
+
+pub(super) fn to_state(number: i64) -> EntryState {
+    match number {
         0 => EntryState::Journalled,
         1 => EntryState::Complete,
         _ => EntryState::Acknowledged,
-    };
-    Ok(Entry { n, draft: serde_json::from_str(&draft)?, amendment, state, at: from_nanos(at) })
+    }
 }
 
 /// Values that are kept as JSON.
@@ -178,20 +216,20 @@ async fn journal(connection: &mut SqliteConnection, draft: Draft) -> Result<Entr
     let row: Option<(i64, i64, Option<i64>)> =
         sqlx::query_as(SQL).bind(&draft.token).bind(&draft.pipeline).fetch_optional(&mut *connection).await?;
     let Some((pipeline, last, known)) = row else {
-        return Err(error::lease_lost(&draft.pipeline, draft.epoch, None).into());
+        return Err(error::writer_gone(&draft.pipeline, draft.writer, None).into());
     };
     if let Some(n) = known {
-        // The answer to the first call was lost. What has become of the lease since then does not matter.
+        // The answer to the first call was lost. What has become of its writer since then does not matter.
         return Ok(entry(connection, &draft.pipeline, n).await?.1);
     }
-    check_epoch(connection, &draft.pipeline, draft.epoch).await?;
+    check_writer(connection, &draft.pipeline, draft.writer).await?;
     let n = last + 1;
+    let at = from_nanos(to_nanos(Utc::now()));
     take_attempts(connection, pipeline, n, &draft).await?;
     move_positions(connection, pipeline, &draft).await?;
-    take_ids(connection, pipeline, n, &draft).await?;
+    take_ids(connection, pipeline, (n, at), &draft).await?;
     reserve_dead_letters(connection, pipeline, n, &draft).await?;
 
-    let at = from_nanos(to_nanos(Utc::now()));
     sqlx::query("INSERT INTO entries (pipeline, n, token, state, amendment, at, draft) VALUES (?, ?, ?, 0, 0, ?, ?)")
         .bind(pipeline)
         .bind(n)
@@ -249,21 +287,6 @@ async fn move_positions(connection: &mut SqliteConnection, pipeline: i64, draft:
     Ok(())
 }
 
-/// Writes down the ids; refuses if one is there already, or twice in the draft.
-async fn take_ids(connection: &mut SqliteConnection, pipeline: i64, n: i64, draft: &Draft) -> Result<(), Failure> {
-    const SQL: &str = "INSERT INTO ids (pipeline, scope, id, n) SELECT ?, ?, value, ? FROM json_each(?) WHERE true
-        ON CONFLICT (pipeline, scope, id) DO NOTHING";
-    for covers in &draft.covers {
-        let Covers::Ids { scope, ids } = covers else { continue };
-        let query = sqlx::query(SQL).bind(pipeline).bind(scope).bind(n).bind(list(ids)?);
-        let free = query.execute(&mut *connection).await?.rows_affected();
-        if free != ids.len() as u64 {
-            return Err(error::ids_taken(draft, scope, ids.len() - free as usize, ids.len()).into());
-        }
-    }
-    Ok(())
-}
-
 /// Keeps the dead letters that this entry replays from other replays, until `complete` marks them.
 async fn reserve_dead_letters(connection: &mut SqliteConnection, pipeline: i64, n: i64, draft: &Draft) -> Result<(), Failure> {
     const SQL: &str = "UPDATE dead_letters SET replaying = ?
@@ -285,7 +308,10 @@ async fn amend(connection: &mut SqliteConnection, n: CommitNumber, amendment: i6
         // The answer to the first call was lost.
         return Ok(entry);
     }
-    check_epoch(connection, &draft.pipeline, draft.epoch).await?;
+    match draft.writer {
+        Writer::Lease(epoch) => check_epoch(connection, &draft.pipeline, epoch).await?,
+        Writer::Worker { worker } => return Err(error::amended_by_worker(&draft.pipeline, worker).into()),
+    };
     if entry.state != EntryState::Journalled || entry.amendment != amendment {
         return Err(error::amended_elsewhere(&draft.pipeline, n, amendment).into());
     }

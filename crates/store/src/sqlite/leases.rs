@@ -185,11 +185,11 @@ fn lock(locks: &Path, path: PathBuf, epoch: i64) -> Result<HeldLock> {
     Ok(HeldLock { epoch, path, _file: file })
 }
 
-fn now_millis() -> i64 {
+pub(super) fn now_millis() -> i64 {
     now_nanos() / 1_000_000
 }
 
 /// When a lease that is valid for so long from now on expires.
-fn expiry(valid: Duration) -> i64 {
+pub(super) fn expiry(valid: Duration) -> i64 {
     Utc::now().timestamp_millis().saturating_add(i64::try_from(valid.as_millis()).unwrap_or(i64::MAX))
 }

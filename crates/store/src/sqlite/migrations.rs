@@ -10,7 +10,7 @@ use sqlx::SqliteConnection;
 use super::database::{Database, Failure, now_nanos};
 
 /// One text a version, from version 1 on.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
 
 const VERSION_1: &str = "
 -- One row: the identity of this store.
@@ -174,6 +174,62 @@ CREATE TABLE attempt_letters (
     letter TEXT NOT NULL,
     UNIQUE (attempt, id)
 ) STRICT;
+";
+
+const VERSION_3: &str = "
+-- Who stages beside others. A row goes when its worker leaves or is taken for dead, and no id is given twice. `expires_at` is in
+-- milliseconds.
+CREATE TABLE workers (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    pipeline INTEGER NOT NULL REFERENCES pipelines,
+    holder TEXT NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX workers_of_pipeline ON workers (pipeline);
+
+-- The worker that began it, if it was not the holder of a lease; `epoch` means nothing then.
+ALTER TABLE attempts ADD COLUMN worker INTEGER;
+
+-- Parts of complete commits that wait for their tables; `part` is the part as JSON.
+CREATE TABLE parked (
+    pipeline INTEGER NOT NULL REFERENCES pipelines,
+    n INTEGER NOT NULL,
+    table_name TEXT NOT NULL,
+    part TEXT NOT NULL,
+    PRIMARY KEY (pipeline, n, table_name)
+) STRICT, WITHOUT ROWID;
+
+-- What ids of messages are unique within.
+CREATE TABLE scopes (
+    id INTEGER PRIMARY KEY,
+    pipeline INTEGER NOT NULL REFERENCES pipelines,
+    scope TEXT NOT NULL,
+    UNIQUE (pipeline, scope)
+) STRICT;
+
+-- Messages journalled, for sources without positions, until they are forgotten. There are millions of them, so that a row has nothing more
+-- and there is no other index: the ids of a commit stand in its draft.
+CREATE TABLE message_ids (
+    scope INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (scope, id)
+) STRICT, WITHOUT ROWID;
+
+-- The commits whose drafts have ids of a scope that are not forgotten.
+CREATE TABLE id_commits (
+    scope INTEGER NOT NULL REFERENCES scopes,
+    at INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (scope, at, n)
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO scopes (pipeline, scope) SELECT DISTINCT pipeline, scope FROM ids;
+INSERT INTO message_ids (scope, id, n) SELECT s.id, i.id, i.n FROM ids i JOIN scopes s ON s.pipeline = i.pipeline AND s.scope = i.scope;
+INSERT INTO id_commits (scope, at, n)
+    SELECT DISTINCT s.id, e.at, e.n FROM ids i JOIN scopes s ON s.pipeline = i.pipeline AND s.scope = i.scope
+    JOIN entries e ON e.pipeline = i.pipeline AND e.n = i.n;
+DROP TABLE ids;
 ";
 
 /// The newest version this program knows.

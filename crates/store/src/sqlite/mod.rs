@@ -4,6 +4,7 @@ mod attempts;
 mod complete;
 mod database;
 mod dead_letters;
+mod ids;
 mod journal;
 mod leases;
 mod ledger;
@@ -12,6 +13,7 @@ mod repair;
 mod runs;
 #[cfg(test)]
 mod tests;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};

@@ -8,6 +8,7 @@ use sqlx::SqliteConnection;
 
 use super::complete::add_landings;
 use super::database::{Failure, list, to_nanos};
+use super::ids::add_ids;
 use super::journal::{ensure_pipeline, pipeline_id};
 
 /// Takes over marks, landings and positions, and the identity of a pipeline whose store is lost.
@@ -53,8 +54,6 @@ pub(super) async fn adopt(connection: &mut SqliteConnection, pipeline: &str, ado
 async fn adopt_entry(connection: &mut SqliteConnection, pipeline: i64, entry: &Entry) -> Result<(), Failure> {
     const ENTRY: &str = "INSERT INTO entries (pipeline, n, token, state, amendment, at, draft) VALUES (?, ?, ?, 0, ?, ?, ?)
         ON CONFLICT DO NOTHING";
-    const IDS: &str = "INSERT INTO ids (pipeline, scope, id, n) SELECT ?, ?, value, ? FROM json_each(?) WHERE true
-        ON CONFLICT (pipeline, scope, id) DO NOTHING";
     sqlx::query("UPDATE pipelines SET last = max(last, ?) WHERE id = ?")
         .bind(entry.n)
         .bind(pipeline)
@@ -71,7 +70,7 @@ async fn adopt_entry(connection: &mut SqliteConnection, pipeline: i64, entry: &E
         .await?;
     for covers in &entry.draft.covers {
         let Covers::Ids { scope, ids } = covers else { continue };
-        sqlx::query(IDS).bind(pipeline).bind(scope).bind(entry.n).bind(list(ids)?).execute(&mut *connection).await?;
+        add_ids(connection, pipeline, (entry.n, entry.at), scope, ids).await?;
     }
     Ok(())
 }
@@ -89,6 +88,7 @@ pub(super) async fn forget_table(connection: &mut SqliteConnection, pipeline: &s
     for sql in [
         "DELETE FROM published WHERE pipeline = ? AND table_name = ?",
         "DELETE FROM landings WHERE pipeline = ? AND table_name = ?",
+        "DELETE FROM parked WHERE pipeline = ? AND table_name = ?",
         "DELETE FROM record_paths WHERE pipeline = ? AND table_name = ?",
     ] {
         sqlx::query(sql).bind(id).bind(table).execute(&mut *connection).await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use longshore_core::commit::{Completion, Counts, Draft, Landing};
 use longshore_core::error::Retry;
 use longshore_core::position::{Covers, Delta, Partition, Position};
-use longshore_core::store::{Attempts, FileLedger, Journal, Lease, LeaseAnswer, Leases, Runs, Store};
+use longshore_core::store::{Attempts, FileLedger, Journal, Lease, LeaseAnswer, Leases, Runs, Store, Writer};
 use longshore_testkit::store_conformance::{Pair, check_all};
 use tempfile::TempDir;
 
@@ -33,9 +33,9 @@ async fn draft(store: &SqliteStore, lease: &Lease, from: Option<u64>, to: u64) -
     Draft {
         pipeline: "p".into(),
         token: format!("token {to}"),
-        epoch: lease.epoch,
+        writer: Writer::Lease(lease.epoch),
         run: "r".into(),
-        attempts: vec![store.begin_attempt("p", lease.epoch).await.expect("an attempt")],
+        attempts: vec![store.begin_attempt("p", Writer::Lease(lease.epoch)).await.expect("an attempt")],
         covers: vec![Covers::Deltas(vec![delta])],
         committables: Vec::new(),
         schemas: Default::default(),
@@ -244,7 +244,7 @@ async fn a_call_that_is_given_up_half_way_leaves_nothing() {
         drop(call);
         *(if ended { &mut done } else { &mut given_up }) += 1;
         // A commit that was under way when its caller left may still come; nobody else writes before it did.
-        store.begin_attempt("p", held.epoch).await.expect("its turn comes");
+        store.begin_attempt("p", Writer::Lease(held.epoch)).await.expect("its turn comes");
         let state = store.pipeline("p").await.expect("reads");
         assert_eq!(state.open.len() as i64, state.last, "number and entry go together");
         let position = store.position("p", &Partition("a".into())).await.expect("reads");

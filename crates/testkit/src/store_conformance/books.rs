@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use longshore_core::commit::{Adoption, Application, DEAD_LETTERS, DeadLetterState, Draft, Entry, Landing};
 use longshore_core::position::{Covers, Delta, Partition, Position};
-use longshore_core::store::DeadLetterFilter;
+use longshore_core::store::{DeadLetterFilter, Writer};
 
 use super::{LONG, Pair, begin, committable, complete, completion, journal, landing, lease_of, letter, refused_with, states};
 
@@ -180,7 +180,7 @@ pub async fn an_entry_of_a_lost_journal_is_adopted_once(pair: Pair) {
         assert_eq!((state.last, state.open.as_slice()), (7, std::slice::from_ref(&entry)));
     }
     let lease = lease_of(&*pair.one, "p", LONG).await;
-    let again = Draft { epoch: lease.epoch, ..entry.draft.clone() };
+    let again = Draft { writer: Writer::Lease(lease.epoch), ..entry.draft.clone() };
     assert_eq!(pair.one.journal(again.clone()).await.expect("its token is known").n, 7);
     for (token, covered) in ["t2", "t3"].into_iter().zip(covers) {
         let attempts = vec![begin(&*pair.one, &lease).await];

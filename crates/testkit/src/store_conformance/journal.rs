@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use longshore_core::commit::{CommitNumber, Completion, DEAD_LETTERS, DeadLetterState, Draft, EntryState, Landing};
 use longshore_core::position::{Covers, Position};
+use longshore_core::store::Writer;
 
 use super::{
     LONG, Pair, begin, committable, complete, completion, delta, draft, ids, journal, landing, lease_of, letter, position,
@@ -31,7 +32,8 @@ pub async fn numbers_count_up_and_are_never_given_twice(pair: Pair) {
     for round in 0..3 {
         let entry = journal(&*pair.one, &lease, &format!("t{round}"), |_| {}).await.expect("journalled");
         given.push(entry.n);
-        refused_with(journal(&*pair.one, &lease, &format!("bad{round}"), |draft| draft.epoch += 1).await, "lease_lost");
+        let later = |draft: &mut Draft| draft.writer = Writer::Lease(lease.epoch + 1);
+        refused_with(journal(&*pair.one, &lease, &format!("bad{round}"), later).await, "lease_lost");
         if round != 1 {
             complete(&*pair.one, &lease, &entry).await;
             pair.one.acknowledged("p", entry.n).await.expect("acknowledged");
@@ -253,7 +255,10 @@ pub async fn amending_is_compare_and_set(pair: Pair) {
     assert_eq!(amended.draft.covers, entry.draft.covers, "what it covers stays");
     refused_with(pair.two.amend(entry.n, 0, worse.clone()).await, "delta_refused");
     assert_eq!(pair.two.amend(entry.n, 0, better.clone()).await.expect("asked again"), amended);
-    refused_with(pair.two.amend(entry.n, 1, Draft { epoch: lease.epoch - 1, ..worse.clone() }).await, "lease_lost");
+    refused_with(
+        pair.two.amend(entry.n, 1, Draft { writer: Writer::Lease(lease.epoch - 1), ..worse.clone() }).await,
+        "lease_lost",
+    );
     assert_eq!(pair.two.pipeline("p").await.expect("known").open, std::slice::from_ref(&amended));
 
     let given_up = [better.attempts[1].clone(), worse.attempts[1].clone()];

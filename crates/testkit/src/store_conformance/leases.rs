@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use longshore_core::commit::AttemptId;
-use longshore_core::store::{Lease, LeaseAnswer};
+use longshore_core::store::{Lease, LeaseAnswer, Writer};
 
 use super::{LONG, Pair, begin, complete, completion, draft, journal, lease_of, refused_with};
 
@@ -22,8 +22,8 @@ pub async fn a_dead_or_unknown_attempt_is_refused(pair: Pair) {
     pair.one.swept(std::slice::from_ref(&dead)).await.expect("swept");
     refused_with(pair.one.journal(draft(&lease, &[dead], "t5")).await, "attempt_dead");
     assert_eq!(pair.one.journal(draft(&lease, &[good], "t6")).await.expect("still alive").n, 2);
-    refused_with(pair.one.begin_attempt("p", lease.epoch + 1).await, "lease_lost");
-    refused_with(pair.one.begin_attempt("no such pipeline", 1).await, "lease_lost");
+    refused_with(pair.one.begin_attempt("p", Writer::Lease(lease.epoch + 1)).await, "lease_lost");
+    refused_with(pair.one.begin_attempt("no such pipeline", Writer::Lease(1)).await, "lease_lost");
 }
 
 /// What a new holder may sweep: what older holders staged and did not journal.
@@ -79,7 +79,7 @@ pub async fn a_taken_over_lease_makes_the_old_holder_fail(pair: Pair) {
     assert!(new.epoch > old.epoch);
     refused_with(pair.one.check_lease(&old).await, "lease_lost");
     refused_with(pair.one.renew_lease(&old, LONG).await, "lease_lost");
-    refused_with(pair.one.begin_attempt("p", old.epoch).await, "lease_lost");
+    refused_with(pair.one.begin_attempt("p", Writer::Lease(old.epoch)).await, "lease_lost");
     refused_with(pair.one.journal(draft(&old, &[attempt], "t2")).await, "lease_lost");
     refused_with(pair.one.complete(completion(&entry, old.epoch)).await, "lease_lost");
     refused_with(pair.one.amend(entry.n, 0, entry.draft.clone()).await, "lease_lost");
@@ -96,7 +96,7 @@ pub async fn a_freed_lease_can_be_taken_at_once(pair: Pair) {
     pair.one.free_lease(&first).await.expect("again");
     refused_with(pair.one.check_lease(&first).await, "lease_lost");
     refused_with(pair.one.renew_lease(&first, LONG).await, "lease_lost");
-    refused_with(pair.one.begin_attempt("p", first.epoch).await, "lease_lost");
+    refused_with(pair.one.begin_attempt("p", Writer::Lease(first.epoch)).await, "lease_lost");
     let second = lease_of(&*pair.two, "p", LONG).await;
     assert!(second.epoch > first.epoch);
     pair.one.free_lease(&first).await.expect("changes nothing");
