@@ -3,9 +3,12 @@
 //! Every check gets a new, empty store with two handles on it, which play two processes.
 
 mod books;
+mod ids;
 mod journal;
 mod leases;
+mod parked;
 mod runs;
+mod workers;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -70,6 +73,29 @@ checks! {
         a_lease_is_held_by_one_at_a_time,
         a_taken_over_lease_makes_the_old_holder_fail,
         a_freed_lease_can_be_taken_at_once;
+    workers:
+        an_id_of_a_worker_is_given_once,
+        commits_of_two_workers_are_published_in_the_order_of_their_numbers,
+        a_late_complete_of_another_workers_commit_moves_nothing_back,
+        a_delta_from_where_another_worker_was_is_refused,
+        the_same_ids_of_two_workers_are_journalled_once,
+        workers_journal_at_the_same_time,
+        a_worker_that_slept_too_long_cannot_journal,
+        a_repeated_token_is_answered_even_after_the_worker_is_gone,
+        leaving_dooms_what_is_not_journalled,
+        a_new_holder_of_the_lease_spares_living_workers,
+        a_worker_writes_for_its_own_pipeline_only,
+        only_the_holder_of_the_lease_amends;
+    parked:
+        a_parked_part_waits_until_it_is_published,
+        publishing_a_parked_part_twice_changes_nothing,
+        parked_parts_come_in_order_and_move_nothing_back,
+        a_parked_part_is_that_of_the_amended_commit,
+        a_receipt_that_says_parked_publishes_nothing,
+        a_forgotten_table_has_no_parked_parts;
+    ids:
+        a_known_id_comes_with_the_state_of_its_commit,
+        ids_are_forgotten_when_they_are_old_and_acknowledged;
     books:
         a_dead_letter_is_replayed_once,
         letters_kept_with_an_attempt_share_its_fate,
