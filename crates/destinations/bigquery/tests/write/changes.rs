@@ -1,12 +1,10 @@
 //! Upserts and deletes by key, sent as change rows or merged.
 
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::RecordBatch;
 use futures::StreamExt;
 use longshore_bigquery::config::{Changes as Way, Method};
 use longshore_core::Result;
-use longshore_core::batch::{Changes, Operation, Rows};
+use longshore_core::batch::Rows;
 use longshore_core::commit::{AttemptId, Committable, Published, WriteDisposition};
 use longshore_core::schema::{Field, TableSchema, Type};
 use longshore_fakes::bigquery::{Fault, Rule};
@@ -14,28 +12,9 @@ use serde_json::{Value, json};
 
 use crate::cases::{Bench, TABLE, is_done};
 use crate::own_server::Shop;
+use crate::samples::{as_inserted, batch, every_type_columns, every_type_rows, keyed, schema, upserts};
 
 const WAYS: [Way; 2] = [Way::Cdc, Way::Merge];
-
-fn schema() -> TableSchema {
-    TableSchema::new(vec![Field::new("id", Type::Int64), Field::new("name", Type::String)])
-}
-
-/// Key, name (none deletes) and order.
-type Change<'a> = (i64, Option<&'a str>, &'a str);
-
-fn batch(changes: &[Change<'_>]) -> Rows {
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(Int64Array::from_iter_values(changes.iter().map(|(id, _, _)| *id))),
-        Arc::new(StringArray::from_iter(changes.iter().map(|(_, name, _)| *name))),
-    ];
-    let operation = |name: &Option<&str>| if name.is_some() { Operation::Upsert } else { Operation::Delete };
-    Rows::Changes(Changes {
-        rows: RecordBatch::try_new(schema().to_arrow(), columns).unwrap(),
-        operations: changes.iter().map(|(_, name, _)| operation(name)).collect(),
-        order: changes.iter().map(|(_, _, order)| (*order).to_owned()).collect(),
-    })
-}
 
 async fn bench(way: Way, extra: Value) -> Bench {
     let mut shop = Shop::new(Method::StorageWrite).await;
@@ -47,10 +26,6 @@ async fn bench(way: Way, extra: Value) -> Bench {
     shop.server.create_table("shop", TABLE, &fields, extra);
     let worker = shop.open();
     Bench { shop, worker }
-}
-
-fn keyed() -> Value {
-    json!({"tableConstraints": {"primaryKey": {"columns": ["id"]}}})
 }
 
 async fn stage(bench: &Bench, attempt: &str, batches: Vec<Rows>) -> Result<Committable> {
@@ -153,32 +128,13 @@ async fn a_table_without_a_key_takes_no_changes_and_says_how_to_give_it_one() {
     assert!(error.hint_text().is_some_and(|hint| hint.contains("key")), "{error:?}");
 }
 
-/// A server, columns of every type, and rows with a value at a bound, one in the middle, and nulls.
+/// A server, columns of every type, and rows with values at their bounds, in the middle, and nulls.
 pub async fn every_type(method: Method) -> (Bench, TableSchema, RecordBatch) {
-    let columns = json!([
-        {"name": "id", "type": "INT64"}, {"name": "s", "type": "STRING"}, {"name": "y", "type": "BYTES"},
-        {"name": "f", "type": "FLOAT64"}, {"name": "b", "type": "BOOL"}, {"name": "n", "type": "NUMERIC"},
-        {"name": "bn", "type": "BIGNUMERIC"}, {"name": "ts", "type": "TIMESTAMP"}, {"name": "d", "type": "DATE"},
-        {"name": "t", "type": "TIME"}, {"name": "dt", "type": "DATETIME"}, {"name": "j", "type": "JSON"},
-        {"name": "g", "type": "GEOGRAPHY"}, {"name": "v", "type": "INTERVAL"},
-        {"name": "a", "type": "INT64", "mode": "REPEATED"},
-        {"name": "o", "type": "STRUCT", "mode": "REPEATED", "fields": [
-            {"name": "x", "type": "STRING"}, {"name": "y", "type": "STRUCT", "fields": [{"name": "z", "type": "DATE", "mode": "REPEATED"}]}]},
-    ]);
-    let schema = TableSchema::from_json(&columns).unwrap();
-    let rows = [
-        json!({"id": 1, "s": "ä", "y": "AP8=", "f": -0.5, "b": true, "n": "-12345678901234567890123456789.123456789",
-            "bn": "578960446186580977117854925043439539266.34992332820282019728792003956564819967",
-            "ts": "9999-12-31T23:59:59.999999Z", "d": "0001-01-01", "t": "23:59:59.999999", "dt": "0001-01-01T00:00:00.000001",
-            "j": "{\"k\":[1,\"ü\",null]}", "g": "POINT(1 2)", "v": "1-2 3 4:5:6.5", "a": [1, -2, i64::MIN],
-            "o": [{"x": "1", "y": {"z": ["2024-02-29", "1969-12-31"]}}, {"x": ""}, {}]}),
-        json!({"id": i64::MAX, "f": "NaN", "b": false, "n": "0", "s": "", "y": "", "ts": "1969-12-31T23:59:59.999999Z"}),
-        json!({"id": 3, "f": "-Infinity"}),
-    ];
+    let schema = TableSchema::from_json(&every_type_columns(false)).unwrap();
     let shop = Shop::new(method).await;
     let worker = shop.open();
     shop.server.create_table("shop", "source", &schema, json!({}));
-    let rows: Vec<Value> = rows.iter().map(|row| json!({"json": row})).collect();
+    let rows: Vec<Value> = every_type_rows().iter().map(|row| json!({"json": as_inserted(row)})).collect();
     let url = format!("{}/bigquery/v2/projects/acme/datasets/shop/tables/source/insertAll", shop.server.rest());
     let answer = reqwest::Client::new().post(url).json(&json!({"rows": rows})).send().await.unwrap();
     assert_eq!(answer.json::<Value>().await.unwrap()["insertErrors"], Value::Null);
@@ -192,12 +148,7 @@ async fn every_type_arrives_as_a_change_as_it_does_as_a_row() {
     for (table, extra) in [("plain", json!({})), ("keyed", keyed())] {
         bench.shop.server.create_table("shop", table, &schema, extra);
     }
-    let changes = Changes {
-        rows: rows.clone(),
-        operations: vec![Operation::Upsert; rows.num_rows()],
-        order: (0..rows.num_rows()).map(|row| row.to_string()).collect(),
-    };
-    for (table, rows) in [("plain", Rows::Plain(rows)), ("keyed", Rows::Changes(changes))] {
+    for (table, rows) in [("plain", Rows::Plain(rows.clone())), ("keyed", upserts(rows))] {
         let batches = futures::stream::iter([Ok(rows)]).boxed();
         let attempt = AttemptId("a".into());
         let staged = bench.worker.stage(&attempt, table, &schema, WriteDisposition::Append, batches).await.unwrap();
@@ -206,6 +157,6 @@ async fn every_type_arrives_as_a_change_as_it_does_as_a_row() {
         assert!(is_done(&published), "{published:?}");
     }
     let landed = bench.shop.server.rows("shop", "keyed");
-    assert_eq!(landed.len(), 3);
+    assert_eq!(landed.len(), every_type_rows().len());
     assert_eq!(landed, bench.shop.server.rows("shop", "plain"));
 }

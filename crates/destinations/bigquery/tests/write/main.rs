@@ -10,4 +10,5 @@ mod limits;
 mod official_client;
 mod own_server;
 mod refused;
+mod samples;
 mod tables;

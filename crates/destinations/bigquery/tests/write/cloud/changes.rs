@@ -1,37 +1,13 @@
 //! Upserts and deletes by key.
 
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use longshore_bigquery::config::{Changes as Way, Method};
-use longshore_core::batch::{Changes, Operation, Rows};
 use longshore_core::commit::WriteDisposition;
-use longshore_core::schema::{Field, TableSchema, Type};
 use longshore_core::table_options::TableOptions;
 use serde_json::{Value, json};
 
 use super::Dataset;
 use super::tables::{Land, apply, change};
-
-/// Key, name (none deletes) and order.
-type Change<'a> = (i64, Option<&'a str>, &'a str);
-
-fn schema() -> TableSchema {
-    TableSchema::new(vec![Field::new("id", Type::Int64), Field::new("name", Type::String)])
-}
-
-fn batch(changes: &[Change<'_>]) -> Rows {
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(Int64Array::from_iter_values(changes.iter().map(|(id, _, _)| *id))),
-        Arc::new(StringArray::from_iter(changes.iter().map(|(_, name, _)| *name))),
-    ];
-    let operation = |name: &Option<&str>| if name.is_some() { Operation::Upsert } else { Operation::Delete };
-    Rows::Changes(Changes {
-        rows: RecordBatch::try_new(schema().to_arrow(), columns).unwrap(),
-        operations: changes.iter().map(|(_, name, _)| operation(name)).collect(),
-        order: changes.iter().map(|(_, _, order)| (*order).to_owned()).collect(),
-    })
-}
+use crate::samples::{Change, batch, schema};
 
 async fn land(land: &Land, n: i64, changes: &[Change<'_>]) {
     let staged = land.stage_rows(&format!("a{n}"), batch(changes), WriteDisposition::Append).await.unwrap();

@@ -5,7 +5,7 @@ use arrow::compute::concat_batches;
 use futures::TryStreamExt;
 use longshore_bigquery::config::{BigQueryConfig, FileFormat, Method};
 use longshore_bigquery::query::{Reader, objects};
-use longshore_core::batch::{Changes, Operation, Rows};
+use longshore_core::batch::Rows;
 use longshore_core::commit::WriteDisposition;
 use longshore_core::schema::TableSchema;
 use reqwest::Method as Verb;
@@ -13,41 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::Dataset;
 use super::tables::Land;
-
-/// Columns of every type; `narrow` without the three that load jobs take from text only.
-fn columns(narrow: bool) -> Value {
-    let all = json!([
-        {"name": "id", "type": "INT64"}, {"name": "s", "type": "STRING"}, {"name": "y", "type": "BYTES"},
-        {"name": "f", "type": "FLOAT64"}, {"name": "b", "type": "BOOL"}, {"name": "n", "type": "NUMERIC"},
-        {"name": "bn", "type": "BIGNUMERIC"}, {"name": "ts", "type": "TIMESTAMP"}, {"name": "d", "type": "DATE"},
-        {"name": "t", "type": "TIME"}, {"name": "dt", "type": "DATETIME"}, {"name": "j", "type": "JSON"},
-        {"name": "g", "type": "GEOGRAPHY"}, {"name": "v", "type": "INTERVAL"},
-        {"name": "a", "type": "INT64", "mode": "REPEATED"},
-        {"name": "o", "type": "STRUCT", "mode": "REPEATED", "fields": [
-            {"name": "x", "type": "STRING"}, {"name": "y", "type": "STRUCT", "fields": [{"name": "z", "type": "DATE", "mode": "REPEATED"}]}]},
-    ]);
-    let text_only = |field: &Value| ["JSON", "GEOGRAPHY", "INTERVAL"].iter().any(|type_| field["type"] == *type_);
-    all.as_array().unwrap().iter().filter(|field| !(narrow && text_only(field))).cloned().collect()
-}
-
-/// As Longshore shows them; nulls are left out.
-fn rows() -> Vec<Value> {
-    vec![
-        json!({"id": 1, "s": "ä\u{0}\u{10ffff}", "y": "AP8=", "f": 1.7976931348623157e308, "b": true,
-            "n": "99999999999999999999999999999.999999999",
-            "bn": "578960446186580977117854925043439539266.34992332820282019728792003956564819967",
-            "ts": "9999-12-31T23:59:59.999999Z", "d": "9999-12-31", "t": "23:59:59.999999", "dt": "9999-12-31T23:59:59.999999",
-            "j": {"k": [1, "ü", null]}, "g": "POINT(1 2)", "v": "1-2 3 4:5:6.500", "a": [1, -2, i64::MIN.to_string()],
-            "o": [{"x": "1", "y": {"z": ["2024-02-29", "1969-12-31"]}}, {"x": "", "y": null}, {"x": null, "y": null}]}),
-        json!({"id": 2, "s": "", "y": "", "f": 5e-324, "b": false, "n": "-99999999999999999999999999999.999999999",
-            "bn": "-578960446186580977117854925043439539266.34992332820282019728792003956564819968",
-            "ts": "0001-01-01T00:00:00Z", "d": "0001-01-01", "t": "00:00:00", "dt": "0001-01-01T00:00:00",
-            "j": [], "v": "-10000-0 -3660000 -2400000:0:0"}),
-        json!({"id": 3, "f": "NaN", "n": "0", "bn": "0", "ts": "1969-12-31T23:59:59.999999Z", "j": 1.5, "v": "0-0 0 0:0:0"}),
-        json!({"id": 4, "f": "-Infinity", "n": "0.000000001", "bn": "0.00000000000000000000000000000000000001"}),
-        json!({"id": i64::MAX.to_string(), "f": "Infinity"}),
-    ]
-}
+use crate::samples::{as_inserted, every_type_columns as columns, every_type_rows as rows, keyed, upserts};
 
 /// What BigQuery tells of a table, by Longshore's own reader.
 async fn read(dataset: &Dataset, table: &str, narrow: bool) -> Result<(RecordBatch, Vec<Value>), String> {
@@ -105,16 +71,10 @@ pub async fn bounds(dataset: &Dataset) {
         let (rows, expected) = if is_narrow { (&narrow, &narrow_shown) } else { (&batch, &shown) };
         landed(dataset, what, &land, Rows::Plain(rows.clone()), expected, is_narrow).await;
     }
-    let key = json!({"tableConstraints": {"primaryKey": {"columns": ["id"]}}});
-    dataset.make_table("changed", columns(false), key).await;
+    dataset.make_table("changed", columns(false), keyed()).await;
     let worker = dataset.open(Method::StorageWrite);
     let land = Land { worker, table: "changed", schema: TableSchema::from_json(&columns(false)).unwrap() };
-    let changes = Changes {
-        rows: batch.clone(),
-        operations: vec![Operation::Upsert; batch.num_rows()],
-        order: (0..batch.num_rows()).map(|row| row.to_string()).collect(),
-    };
-    landed(dataset, "change rows", &land, Rows::Changes(changes), &shown, false).await;
+    landed(dataset, "change rows", &land, upserts(batch), &shown, false).await;
 }
 
 /// Tells the values of a row that differ; how many.
@@ -126,15 +86,6 @@ fn differing(dataset: &Dataset, what: &str, found: &Value, expected: &Value) -> 
         dataset.sheet.same(&format!("{what}: {name} of row {}", expected["id"]), &found[name], &expected[name]);
     }
     differing.len()
-}
-
-/// A JSON column takes its document as text.
-fn as_inserted(row: &Value) -> Value {
-    let mut row = row.clone();
-    if let Some(document) = row.get_mut("j") {
-        *document = json!(document.to_string());
-    }
-    row
 }
 
 /// A table that was just made may not be known yet where rows are inserted.
