@@ -438,6 +438,18 @@ mod tests {
     }
 
     #[test]
+    fn a_draft_of_the_time_before_workers_was_written_by_a_lease() {
+        let old = r#"{"pipeline":"p","token":"t","epoch":7,"run":"r","attempts":["a"],"covers":[],"committables":[],"schemas":{},
+            "counts":{"rows":{},"rejects":0,"bytes":0},"landings":[],"dead_letters":[],"replayed":[],"acknowledge":null}"#;
+        let draft: Draft = serde_json::from_str(old).expect("read");
+        assert_eq!(draft.writer, Writer::Lease(7));
+        for writer in [Writer::Lease(7), Writer::Worker { worker: 7 }] {
+            let text = serde_json::to_string(&Draft { writer, ..draft.clone() }).expect("written");
+            assert_eq!(serde_json::from_str::<Draft>(&text).expect("read").writer, writer, "{text}");
+        }
+    }
+
+    #[test]
     fn a_mark_must_be_the_last_published_or_a_pending_one() {
         assert!(check_mark("t", None, None, &[]).is_ok());
         assert!(check_mark("t", Some(4), Some(4), &[]).is_ok());

@@ -16,7 +16,7 @@
 //! - `sweep` MUST remove only what the named attempts staged, and nothing that a table names.
 //! - `prepare` with [`Mode::DryRun`] MUST change nothing. It never touches anything else of an existing table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -204,6 +204,17 @@ pub trait Destination: Send + Sync {
     /// said as one; nothing if the destination has nothing to say.
     async fn inspect(&self, _wanted: &[(SchemaChange, Plan)], _bytes: u64) -> Result<Vec<Finding>> {
         Ok(Vec::new())
+    }
+
+    /// The names of the tables that are there now, views and what else cannot be written to left out. For streams whose messages name their
+    /// tables.
+    async fn tables(&self) -> Result<BTreeSet<String>> {
+        Err(Error::new(Kind::Bug, code::BUG, "the destination cannot say which tables it has"))
+    }
+
+    /// Whether it can keep a table of rows as they are now ([`Rows::Changes`]). One that cannot is given every change as a row.
+    fn takes_changes(&self) -> bool {
+        false
     }
 
     /// Whether its marks, and its history, may be of commits that are not visible yet. The notes then have to hold all that publishing

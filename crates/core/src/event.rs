@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::commit::CommitNumber;
 use crate::error::Place;
+use crate::stream::Lag;
 
 /// A run's state, derived from its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -118,6 +119,13 @@ pub enum RunEvent {
         /// Why.
         reason: String,
     },
+    /// A table shows all that was parked for it.
+    Unparked {
+        /// The table.
+        table: String,
+    },
+    /// How an endless source flows. Sent each second; kept in the history each minute and at the end.
+    Flow(Flow),
     /// Steps 4 and 5 are done.
     Completed {
         /// The commit.
@@ -134,6 +142,40 @@ pub enum RunEvent {
         /// What it did.
         summary: Summary,
     },
+}
+
+/// How an endless source flows, since its run began.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Flow {
+    /// Messages that are journalled.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Dead letters among them.
+    pub rejects: u64,
+    /// Commits that are complete.
+    pub commits: u64,
+    /// Commits that are journalled and not complete.
+    pub open: u64,
+    /// How far behind each part of the source is read.
+    pub lag: Vec<Lag>,
+    /// What became of each table.
+    pub tables: BTreeMap<String, TableFlow>,
+}
+
+/// How a table of a stream fares.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct TableFlow {
+    /// Rows that this run has journalled for it.
+    pub rows: u64,
+    /// When it showed new rows last.
+    pub shown_at: Option<chrono::DateTime<chrono::Utc>>,
+    /// How old the oldest message of that commit was then, in seconds.
+    pub delay: Option<f64>,
+    /// Commits that wait for it.
+    pub parked: u64,
+    /// Why they do.
+    pub reason: Option<String>,
 }
 
 /// A pass over the input.

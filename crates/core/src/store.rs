@@ -19,8 +19,8 @@ use async_trait::async_trait;
 
 use crate::Result;
 use crate::commit::{
-    Adoption, Application, AttemptId, CommitNumber, Completion, DeadLetterKey, DeadLetterState, Draft, Entry, EntryState, Landing, Parked,
-    Receipt,
+    Adoption, Application, AttemptId, CommitNumber, Completion, DeadLetterKey, DeadLetterState, Draft, Entry, EntryState,
+    Landing, Parked, Receipt,
 };
 use crate::event::{RunEvent, Status};
 use crate::position::{Partition, Position};

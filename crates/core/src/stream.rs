@@ -66,6 +66,11 @@ pub trait Subscription: Send {
     /// How far behind it is, for people and for metrics; only what is known without asking.
     fn lag(&self) -> Vec<Lag>;
 
+    /// The scope of its ids, and how long after its commit an id is to be known; `None` for a source with positions.
+    fn remembers(&self) -> Option<(String, std::time::Duration)> {
+        None
+    }
+
     /// Leaves, so that others take over at once. What is not acknowledged is given back.
     async fn close(&mut self) -> Result<()>;
 }

@@ -13,13 +13,13 @@ use longshore_core::store::Writer;
 
 use crate::dead_letters::{self, Letters};
 use crate::error::ROWS_REFUSED;
-use crate::run::Session;
+use crate::publisher::Publisher;
 use crate::stage::TOLD;
 
 /// How often one commit may be amended before a person has to look.
 const MOST_AMENDMENTS: i64 = 10;
 
-impl Session {
+impl Publisher {
     /// Takes out of an entry the rows of a table that the destination says a final no to; they become dead letters of the same commit. The
     /// rest is staged anew. Returns the entry as it then is.
     ///
@@ -29,7 +29,7 @@ impl Session {
             return Err(Error::new(Kind::Destination, ROWS_REFUSED, format!("table {table} refuses commit {}", entry.n))
                 .with("reason", &refused.reason));
         }
-        let attempt = self.store.begin_attempt(&self.pipeline.name, Writer::Lease(self.lease.epoch())).await?;
+        let attempt = self.session.store.begin_attempt(&self.session.pipeline.name, Writer::Lease(self.lease.epoch())).await?;
         let draft = match self.amended(entry, &attempt, table, refused).await {
             Ok(draft) => draft,
             Err(error) => {
@@ -38,8 +38,8 @@ impl Session {
             }
         };
         failpoint::hit("amend.before");
-        let call = || self.store.amend(entry.n, entry.amendment, draft.clone());
-        let amended = Policy::default().run(&self.patience, call).await?;
+        let call = || self.session.store.amend(entry.n, entry.amendment, draft.clone());
+        let amended = Policy::default().run(&self.session.patience, call).await?;
         failpoint::hit("amend.after");
         Ok(amended)
     }
@@ -50,7 +50,7 @@ impl Session {
         draft.attempts.push(attempt.clone());
         let schema = draft.schemas.get(table).cloned().unwrap_or_default();
         let committables: Vec<_> = entry.committables(table).cloned().collect();
-        let staged = self.destination.restage(attempt, table, &schema, &committables, refused).await?;
+        let staged = self.session.destination.restage(attempt, table, &schema, &committables, refused).await?;
         draft.committables.retain(|committable| committable.table != table);
         draft.committables.push(staged.committable);
         self.take_out(&mut draft, attempt, table, staged.refused).await?;
@@ -80,15 +80,15 @@ impl Session {
             let reject = dead_letters::of_refused(table, split, refused);
             if draft.counts.rejects <= TOLD {
                 let (place, code, reason) = (reject.place.clone(), reject.code.to_owned(), reject.reason.clone());
-                self.cx.events.send(RunEvent::Rejected { place, code, reason });
+                self.session.cx.events.send(RunEvent::Rejected { place, code, reason });
             }
             rejects.push(reject);
         }
-        self.prepare_dead_letters().await?;
-        let rows = letters.rows(self.destination.as_ref(), rejects).await?;
+        self.session.prepare_dead_letters().await?;
+        let rows = letters.rows(self.session.destination.as_ref(), rejects).await?;
         let rows = futures::stream::iter([Ok(Rows::Plain(rows))]).boxed();
         let schema = &dead_letters::SCHEMA;
-        let staged = self.destination.stage(attempt, DEAD_LETTERS, schema, WriteDisposition::Append, rows).await?;
+        let staged = self.session.destination.stage(attempt, DEAD_LETTERS, schema, WriteDisposition::Append, rows).await?;
         if let Some(refused) = staged.refused.first() {
             return Err(dead_letters::refused(&refused.reason));
         }

@@ -17,12 +17,13 @@ pub(crate) struct History {
 struct Recorder {
     observer: Arc<dyn Observer>,
     sender: mpsc::WeakUnboundedSender<RunEvent>,
+    kept: fn(&RunEvent) -> bool,
 }
 
 impl Observer for Recorder {
     fn event(&self, event: &RunEvent) {
         self.observer.event(event);
-        if matches!(event, RunEvent::Progress { .. }) {
+        if !(self.kept)(event) {
             return;
         }
         // After the end of the run there is no history to write to.
@@ -34,7 +35,14 @@ impl Observer for Recorder {
 
 impl History {
     /// Starts writing the events of `run`.
-    pub(crate) fn start(store: Arc<dyn Store>, run: String, observer: Arc<dyn Observer>) -> (Self, Events) {
+    ///
+    /// What `kept` says no to is not written: what comes with every commit of a run that never ends stands in its receipts.
+    pub(crate) fn start(
+        store: Arc<dyn Store>,
+        run: String,
+        observer: Arc<dyn Observer>,
+        kept: fn(&RunEvent) -> bool,
+    ) -> (Self, Events) {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let writer = tokio::spawn(async move {
             let mut events = Vec::new();
@@ -44,7 +52,7 @@ impl History {
             }
             Ok::<_, Error>(())
         });
-        let recorder = Recorder { observer, sender: sender.downgrade() };
+        let recorder = Recorder { observer, sender: sender.downgrade(), kept };
         (Self { writer, sender }, Events::new(Arc::new(recorder)))
     }
 

@@ -109,12 +109,12 @@ async fn keep(store: Arc<dyn Store>, lease: Lease, run: String, stop: Stop, even
 }
 
 /// [`VALID`], which a fault test may shorten: it has to outlive a lease.
-fn valid() -> Duration {
+pub(crate) fn valid() -> Duration {
     let shorter = std::env::var("LONGSHORE_TEST_LEASE_MS").ok().filter(|_| cfg!(debug_assertions));
     shorter.and_then(|ms| ms.parse().ok()).map_or(VALID, Duration::from_millis)
 }
 
-fn host() -> String {
+pub(crate) fn host() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .or_else(|_| std::fs::read_to_string("/etc/hostname"))
         .map_or_else(|_| "this host".to_owned(), |name| name.trim().to_owned())

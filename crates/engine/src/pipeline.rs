@@ -1,6 +1,7 @@
 //! What a run is asked to do, and what it says at its end.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use longshore_core::commit::{Contract, WriteDisposition};
@@ -42,6 +43,44 @@ pub struct Pipeline {
     pub commit_bytes: u64,
     /// Splits that end a commit.
     pub commit_splits: usize,
+    /// How an endless source is landed.
+    pub stream: StreamSettings,
+}
+
+/// How an endless source is landed.
+#[derive(Debug, Clone)]
+pub struct StreamSettings {
+    /// The time after its first message that ends a commit.
+    pub commit_every: Duration,
+    /// Messages that end a commit.
+    pub commit_messages: u64,
+    /// Bytes of messages that end a commit.
+    pub commit_bytes: u64,
+    /// A folder of BigQuery schemas, `TABLE.json` or `TABLE.schema.json`: these tables are made, and get new columns when their files change.
+    pub schemas: Option<PathBuf>,
+    /// Whether a table that is not there is made in the shape of the first messages for it.
+    pub create_tables: bool,
+    /// How long a table may take to show a commit before the others go on without it.
+    pub park_after: Duration,
+    /// Bytes that may wait for tables that cannot be published, before the run ends.
+    pub max_parked_bytes: u64,
+    /// How long the last commits may take when a run is told to stop.
+    pub grace: Duration,
+}
+
+impl Default for StreamSettings {
+    fn default() -> Self {
+        Self {
+            commit_every: Duration::from_secs(10),
+            commit_messages: 1_000_000,
+            commit_bytes: 256 << 20,
+            schemas: None,
+            create_tables: false,
+            park_after: Duration::from_secs(30),
+            max_parked_bytes: 10 << 30,
+            grace: Duration::from_secs(30),
+        }
+    }
 }
 
 /// What is kept of changes by key.
@@ -75,6 +114,7 @@ impl Default for Pipeline {
             join: false,
             commit_bytes: 4 << 30,
             commit_splits: 10_000,
+            stream: StreamSettings::default(),
         }
     }
 }

@@ -63,7 +63,7 @@ pub async fn plan(
     let inputs: Vec<(String, u64)> = found.splits.iter().map(|split| (split.name.clone(), split.bytes)).collect();
     let bytes = inputs.iter().map(|(_, bytes)| bytes).sum();
     let described = source.describe(&cx, found.splits, store.as_ref()).await?;
-    let changes = wanted(pipeline, &described)?.into_iter().map(|(_, change)| change).collect();
+    let changes = wanted(pipeline, destination.takes_changes(), &described)?.into_iter().map(|(_, change)| change).collect();
     let looked = look(destination.as_ref(), changes, bytes).await?;
     let refused = described.refused.into_iter().map(|(split, reject)| (split.name, reject.reason)).collect();
     Ok(RunPlan { inputs, skipped: found.skipped, refused, ..looked })

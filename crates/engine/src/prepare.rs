@@ -9,7 +9,7 @@ use longshore_core::source::{Description, Target};
 use longshore_core::{Error, Result};
 
 use crate::pipeline::{Keep, Pipeline};
-use crate::run::Session;
+use crate::session::Session;
 
 /// The tables of a commit as they are now.
 #[derive(Debug, Default)]
@@ -27,10 +27,11 @@ fn history_of(table: &str) -> String {
     format!("{table}_history")
 }
 
-/// What tables are to be like for what a source found: each change with the source's own table.
+/// What tables are to be like for what a source found: each change with the source's own table. A destination that takes no changes is given
+/// each as a row.
 ///
 /// Errors: `config` for a table that cannot keep its changes.
-pub(crate) fn wanted(pipeline: &Pipeline, found: &Description) -> Result<Vec<(String, SchemaChange)>> {
+pub(crate) fn wanted(pipeline: &Pipeline, takes_changes: bool, found: &Description) -> Result<Vec<(String, SchemaChange)>> {
     let mut all = Vec::new();
     for (name, columns) in &found.tables {
         let (contract, disposition) = (pipeline.contract(name), pipeline.disposition);
@@ -48,7 +49,7 @@ pub(crate) fn wanted(pipeline: &Pipeline, found: &Description) -> Result<Vec<(St
             all.push((name.clone(), change(name, columns.clone())));
             continue;
         };
-        let keep = pipeline.changes(name);
+        let keep = if takes_changes { pipeline.changes(name) } else { Keep::History };
         if keep != Keep::History {
             let mut change = change(name, columns.clone());
             if change.options.key.is_empty() {
@@ -68,7 +69,7 @@ pub(crate) fn wanted(pipeline: &Pipeline, found: &Description) -> Result<Vec<(St
 impl Session {
     /// Makes the tables ready. A table that no rows can go to (it is to be emptied and is not there) is left out.
     pub(crate) async fn prepare(&self, found: &Description) -> Result<Prepared> {
-        let changes = wanted(&self.pipeline, found)?;
+        let changes = wanted(&self.pipeline, self.destination.takes_changes(), found)?;
         let tables: Vec<String> = changes.iter().map(|(_, change)| change.table.clone()).collect();
         self.check_marks(&tables).await?;
         let mut prepared = Prepared::default();
@@ -116,7 +117,7 @@ mod tests {
             let keys = |keep: Keep| -> BTreeMap<String, Vec<String>> {
                 let changes = [("*".to_owned(), keep)].into();
                 let pipeline = Pipeline { changes, options: options.clone(), ..Pipeline::default() };
-                let wanted = wanted(&pipeline, &found).expect("fits");
+                let wanted = wanted(&pipeline, true, &found).expect("fits");
                 wanted.into_iter().map(|(_, change)| (change.table, change.options.key)).collect()
             };
             let both = keys(Keep::Both);

@@ -1,42 +1,31 @@
-//! A run from its first event to its last.
+//! A run over a finite source, from its first event to its last.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use longshore_core::Result;
 use longshore_core::budget::Budget;
-use longshore_core::commit::{Application, AttemptId, Contract, Counts, DEAD_LETTERS, Entry, WriteDisposition};
-use longshore_core::destination::{Destination, Mode, Plan, SchemaChange};
-use longshore_core::error::{Error, Kind, Retry};
+use longshore_core::commit::{Counts, Entry, WriteDisposition};
+use longshore_core::destination::Destination;
+use longshore_core::error::Kind;
 use longshore_core::event::{Observer, Phase, RunEvent, Status, Summary};
-use longshore_core::failpoint;
 use longshore_core::retry::{Patience, Policy};
 use longshore_core::source::{Context, Source, Split};
 use longshore_core::stop::Stop;
 use longshore_core::store::Store;
-use longshore_core::table_options::TableOptions;
 
-use crate::dead_letters;
-use crate::error::TOO_MANY_DEAD_LETTERS;
 use crate::history::History;
 use crate::lease::{HeldLease, interrupted};
 use crate::pipeline::{Outcome, Pipeline};
+use crate::publisher::Publisher;
+use crate::session::Session;
 
-/// Everything that the steps of one run share.
-pub(crate) struct Session {
-    pub(crate) store: Arc<dyn Store>,
+/// A run over what a source has now.
+pub(crate) struct Load {
+    pub(crate) publisher: Publisher,
     pub(crate) source: Arc<dyn Source>,
-    pub(crate) destination: Arc<dyn Destination>,
-    pub(crate) pipeline: Pipeline,
-    pub(crate) application: Application,
-    pub(crate) lease: HeldLease,
-    pub(crate) cx: Context,
     /// What earlier commits of this run counted.
-    pub(crate) done: std::sync::Mutex<Counts>,
-    /// What retries wait with: the context's own stop and events.
-    pub(crate) patience: Patience,
-    letters_prepared: AtomicBool,
+    done: std::sync::Mutex<Counts>,
 }
 
 /// Runs a pipeline once: publishes what earlier runs journalled, then lands what its source has now.
@@ -52,7 +41,8 @@ pub async fn run(
     stop: Stop,
 ) -> Result<Outcome> {
     let run = store.begin_run(&pipeline.name).await?;
-    let (history, events) = History::start(store.clone(), run.clone(), observer);
+    let (history, events) =
+        History::start(store.clone(), run.clone(), observer, |event| !matches!(event, RunEvent::Progress { .. }));
     events.send(RunEvent::Started {
         pipeline: pipeline.name.clone(),
         inputs: pipeline.inputs.clone(),
@@ -98,49 +88,42 @@ async fn leased(
     cx: Context,
     summary: &mut Summary,
 ) -> Result<()> {
-    let patience = Patience { stop: cx.stop.clone(), events: cx.events.clone() };
-    destination.attend(&patience);
+    destination.attend(&Patience { stop: cx.stop.clone(), events: cx.events.clone() });
     let lease = HeldLease::take(&store, &pipeline.name, &cx.run, pipeline.wait, &cx.events, &cx.stop).await?;
     let state = store.pipeline(&pipeline.name).await?;
-    let session = Session {
-        store,
-        source,
-        destination,
-        pipeline: pipeline.clone(),
-        application: state.application.clone(),
-        lease,
-        cx,
-        patience,
-        done: std::sync::Mutex::default(),
-        letters_prepared: AtomicBool::new(false),
-    };
-    let result = session.work(state.open, summary).await;
+    let session = Arc::new(Session::new(store, destination, pipeline, state.application, cx));
+    let load = Load { publisher: Publisher { session, lease }, source, done: std::sync::Mutex::default() };
+    let result = load.work(state.open, summary).await;
     // Both are let go of whatever happened; the first error is the one to tell.
-    let closed = session.destination.close().await.and(session.source.close().await);
-    let freed = session.lease.free().await;
+    let closed = load.session().destination.close().await.and(load.source.close().await);
+    let freed = load.publisher.lease.free().await;
     result.and(closed).and(freed)
 }
 
-impl Session {
+impl Load {
+    pub(crate) fn session(&self) -> &Session {
+        &self.publisher.session
+    }
+
     async fn work(&self, open: Vec<Entry>, summary: &mut Summary) -> Result<()> {
         self.recover(open).await?;
         // Standard input may never end by itself.
         let found = tokio::select! {
-            found = self.source.splits(&self.cx, self.store.as_ref()) => found?,
-            () = self.cx.stop.requested() => return Err(interrupted()),
+            found = self.source.splits(&self.session().cx, self.session().store.as_ref()) => found?,
+            () = self.session().cx.stop.requested() => return Err(interrupted()),
         };
         summary.skipped = found.skipped.len() as u64;
-        self.cx.events.send(RunEvent::Found {
+        self.session().cx.events.send(RunEvent::Found {
             splits: found.splits.len() as u64,
             bytes: found.splits.iter().map(|split| split.bytes).sum(),
             skipped: summary.skipped,
         });
         for group in self.groups(found.splits) {
-            if self.cx.stop.is_requested() {
+            if self.session().cx.stop.is_requested() {
                 return Err(interrupted());
             }
             // A file that changed while it was read, say, is read again as it is now.
-            let entry = Policy::default().run(&self.patience, || self.commit(group.clone())).await?;
+            let entry = Policy::default().run(&self.session().patience, || self.commit(group.clone())).await?;
             if let Some(entry) = entry {
                 self.count(&entry, summary);
             }
@@ -150,12 +133,14 @@ impl Session {
 
     /// Splits as they are committed together. What replaces a table comes in one commit.
     fn groups(&self, splits: Vec<Split>) -> Vec<Vec<Split>> {
-        let whole = self.pipeline.disposition == WriteDisposition::Truncate;
+        let whole = self.session().pipeline.disposition == WriteDisposition::Truncate;
         let mut groups: Vec<Vec<Split>> = Vec::new();
         let mut bytes = 0;
         for split in splits {
             let full = groups.last().is_none_or(|group| {
-                !whole && (group.len() >= self.pipeline.commit_splits || bytes + split.bytes > self.pipeline.commit_bytes)
+                !whole
+                    && (group.len() >= self.session().pipeline.commit_splits
+                        || bytes + split.bytes > self.session().pipeline.commit_bytes)
             });
             if full {
                 groups.push(Vec::new());
@@ -192,7 +177,7 @@ impl Session {
     /// Tells how far reading is: what is done and what the present commit has counted.
     pub(crate) fn progress(&self, counts: &Counts, phase: Phase) {
         let done = self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.cx.events.send(RunEvent::Progress {
+        self.session().cx.events.send(RunEvent::Progress {
             bytes: done.bytes + counts.bytes,
             rows: done.rows.values().sum::<u64>() + counts.rows.values().sum::<u64>(),
             rejects: done.rejects + counts.rejects,
@@ -203,53 +188,6 @@ impl Session {
     /// Fails if there are more dead letters than allowed and the run is to stop then.
     pub(crate) fn check_max(&self, rejects: u64) -> Result<()> {
         let earlier = self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).rejects;
-        match self.pipeline.max_dead_letters {
-            Some(max) if self.pipeline.stop_on_max && earlier + rejects > max => {
-                Err(Error::new(Kind::Source, TOO_MANY_DEAD_LETTERS, format!("more than {max} records do not fit"))
-                    .with_retry(Retry::AfterFix)
-                    .hint("the reasons are above; correct the records, or raise `--max-dead-letters`"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Makes one table ready and tells what that changed.
-    pub(crate) async fn prepare_table(&self, change: SchemaChange) -> Result<Plan> {
-        let plan = Policy::default().run(&self.patience, || self.destination.prepare(&change, Mode::Apply)).await?;
-        if !plan.changes.is_empty() {
-            self.cx.events.send(RunEvent::Schema { table: change.table, changes: plan.changes.clone() });
-        }
-        Ok(plan)
-    }
-
-    /// Makes `_dead_letters` ready, once a run, when its first row comes.
-    pub(crate) async fn prepare_dead_letters(&self) -> Result<()> {
-        if self.letters_prepared.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        self.check_marks(&[DEAD_LETTERS.to_owned()]).await?;
-        let change = SchemaChange {
-            table: DEAD_LETTERS.to_owned(),
-            wanted: dead_letters::SCHEMA.clone(),
-            contract: Contract::Evolve,
-            disposition: WriteDisposition::Append,
-            options: TableOptions::default(),
-        };
-        Policy::default().run(&self.patience, || self.destination.prepare(&change, Mode::Apply)).await?;
-        self.letters_prepared.store(true, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Marks attempts dead, those of older runs included, and removes what they staged.
-    pub(crate) async fn sweep(&self, given_up: &[AttemptId]) -> Result<()> {
-        let dead = self.store.doom_attempts(&self.pipeline.name, self.lease.epoch(), given_up).await?;
-        if dead.is_empty() {
-            return Ok(());
-        }
-        failpoint::hit("sweep.before");
-        self.destination.sweep(&dead).await?;
-        self.store.swept(&dead).await?;
-        failpoint::hit("sweep.after");
-        Ok(())
+        self.session().check_max(earlier + rejects)
     }
 }

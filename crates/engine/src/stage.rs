@@ -8,28 +8,24 @@ use longshore_core::Result;
 use longshore_core::batch::{Batch, Chunk, Item, Reject, Rows};
 use longshore_core::budget::Permit;
 use longshore_core::commit::{AttemptId, Committable, Counts, DEAD_LETTERS, Origins, WriteDisposition};
-use longshore_core::destination::{self, Destination, Refusal};
+use longshore_core::destination::Refusal;
 use longshore_core::error::{Error, Kind, code};
 use longshore_core::event::{Phase, RunEvent};
 use longshore_core::lanes::in_lanes;
 use longshore_core::position::Covers;
 use longshore_core::retry::Policy;
-use longshore_core::schema::TableSchema;
 use longshore_core::source::{Source, Split, Target};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 use crate::dead_letters::{self, Letters};
 use crate::lease::interrupted;
 use crate::prepare::Prepared;
-use crate::run::Session;
+use crate::run::Load;
+use crate::stager::{Stager, send, start};
 
 /// Rejects that are told one by one; later ones are only counted.
 pub(crate) const TOLD: u64 = 5;
 /// Lines for the index of dead letters that the store is given together.
-const LETTERS: usize = 4096;
-/// Batches that wait for a table's encoder.
-const WAITING: usize = 2;
+pub(crate) const LETTERS: usize = 4096;
 /// Splits that are opened ahead of the one being decoded, so that many small files keep every lane busy.
 const AHEAD: usize = 4;
 
@@ -55,24 +51,16 @@ struct Decoded {
     permit: Option<Permit>,
 }
 
-/// One table's rows on their way to the destination.
-struct Stager {
-    sender: mpsc::Sender<Result<Rows>>,
-    task: JoinHandle<Result<destination::Staged>>,
-    /// Where the rows came from.
-    origins: Origins,
-}
-
 /// Stages everything of these splits, and the rejects of those that could not be read at all.
 pub(crate) async fn stage(
-    session: &Session,
+    load: &Load,
     attempt: &AttemptId,
     token: &str,
     prepared: &Prepared,
     splits: &[Split],
     refused: Vec<(Split, Reject)>,
 ) -> Result<Staged> {
-    let mut staging = Staging::new(session, attempt, token, prepared);
+    let mut staging = Staging::new(load, attempt, token, prepared);
     let result = staging.feed(splits, refused).await;
     // A table whose staging failed says why; the channel that it left only says that it left.
     let staged = staging.finish(result.is_ok()).await;
@@ -87,7 +75,7 @@ pub(crate) async fn stage(
 }
 
 struct Staging<'a> {
-    session: &'a Session,
+    load: &'a Load,
     prepared: &'a Prepared,
     stagers: BTreeMap<String, Stager>,
     letters: Letters,
@@ -97,34 +85,34 @@ struct Staging<'a> {
 }
 
 impl<'a> Staging<'a> {
-    fn new(session: &'a Session, attempt: &AttemptId, token: &str, prepared: &'a Prepared) -> Self {
+    fn new(load: &'a Load, attempt: &AttemptId, token: &str, prepared: &'a Prepared) -> Self {
         let mut stagers = BTreeMap::new();
         for (table, schema) in &prepared.schemas {
-            let disposition = session.pipeline.disposition;
-            stagers.insert(table.clone(), start(&session.destination, attempt, table, schema, disposition));
+            let disposition = load.session().pipeline.disposition;
+            stagers.insert(table.clone(), start(&load.session().destination, attempt, table, schema, disposition));
         }
         let letters = Letters {
             token: token.to_owned(),
             attempt: attempt.clone(),
-            pipeline: session.pipeline.name.clone(),
-            run: session.cx.run.clone(),
+            pipeline: load.session().pipeline.name.clone(),
+            run: load.session().cx.run.clone(),
             count: 0,
             keys: Vec::new(),
         };
         let mut counts = Counts::default();
         counts.rows.extend(prepared.targets.keys().map(|table| (table.clone(), 0)));
-        Self { session, prepared, stagers, letters, counts, rows: BTreeMap::new(), rejects: BTreeMap::new() }
+        Self { load, prepared, stagers, letters, counts, rows: BTreeMap::new(), rejects: BTreeMap::new() }
     }
 
     async fn feed(&mut self, splits: &[Split], refused: Vec<(Split, Reject)>) -> Result<Vec<Covers>> {
         let mut covers = Vec::new();
         for (split, reject) in refused {
-            covers.push(self.session.source.covers(&split));
+            covers.push(self.load.source.covers(&split));
             self.reject(&split.name, vec![reject]).await?;
         }
-        let mut decoded = decode(self.session, splits, self.prepared.targets.clone());
+        let mut decoded = decode(self.load, splits, self.prepared.targets.clone());
         while let Some(part) = decoded.next().await {
-            if self.session.cx.stop.is_requested() {
+            if self.load.session().cx.stop.is_requested() {
                 return Err(interrupted());
             }
             let part = part?;
@@ -134,7 +122,7 @@ impl<'a> Staging<'a> {
             self.counts.bytes += part.bytes;
             covers.extend(part.covers);
             drop(part.permit);
-            self.session.progress(&self.counts, Phase::Load);
+            self.load.progress(&self.counts, Phase::Load);
         }
         self.keep_letters().await?;
         Ok(covers)
@@ -173,7 +161,7 @@ impl<'a> Staging<'a> {
     async fn reject(&mut self, split: &str, rejects: Vec<Reject>) -> Result<()> {
         let number = rejects.len() as u64;
         for (_, reject) in (self.counts.rejects..TOLD).zip(&rejects) {
-            self.session.cx.events.send(RunEvent::Rejected {
+            self.load.session().cx.events.send(RunEvent::Rejected {
                 place: reject.place.clone(),
                 code: reject.code.to_owned(),
                 reason: reject.reason.clone(),
@@ -181,15 +169,15 @@ impl<'a> Staging<'a> {
         }
         self.counts.rejects += number;
         *self.rejects.entry(split.to_owned()).or_default() += number;
-        self.session.check_max(self.counts.rejects)?;
-        let rows = self.letters.rows(self.session.destination.as_ref(), rejects).await?;
+        self.load.check_max(self.counts.rejects)?;
+        let rows = self.letters.rows(self.load.session().destination.as_ref(), rejects).await?;
         if self.letters.keys.len() >= LETTERS {
             self.keep_letters().await?;
         }
         if !self.stagers.contains_key(DEAD_LETTERS) {
-            self.session.prepare_dead_letters().await?;
+            self.load.session().prepare_dead_letters().await?;
             let (attempt, schema) = (&self.letters.attempt, &dead_letters::SCHEMA);
-            let stager = start(&self.session.destination, attempt, DEAD_LETTERS, schema, WriteDisposition::Append);
+            let stager = start(&self.load.session().destination, attempt, DEAD_LETTERS, schema, WriteDisposition::Append);
             self.stagers.insert(DEAD_LETTERS.to_owned(), stager);
         }
         send(&self.stagers[DEAD_LETTERS], Rows::Plain(rows)).await
@@ -197,9 +185,9 @@ impl<'a> Staging<'a> {
 
     /// Gives the store the index lines that wait.
     async fn keep_letters(&mut self) -> Result<()> {
-        let (store, attempt) = (&self.session.store, &self.letters.attempt);
+        let (store, attempt) = (&self.load.session().store, &self.letters.attempt);
         let keys = std::mem::take(&mut self.letters.keys);
-        Policy::default().run(&self.session.patience, || store.keep_letters(attempt, &keys)).await
+        Policy::default().run(&self.load.session().patience, || store.keep_letters(attempt, &keys)).await
     }
 
     /// Waits for every stager. If `whole` is false they are told to give up. What a destination does not take becomes dead letters, whose
@@ -266,47 +254,11 @@ impl<'a> Staging<'a> {
     }
 }
 
-impl Stager {
-    /// Waits for it; `None` if it gave up as it was told to.
-    async fn end(self, whole: bool) -> Result<Option<(destination::Staged, Origins)>> {
-        if !whole {
-            // Whether it still listens does not matter: it has failed then.
-            let _ = self.sender.send(Err(interrupted())).await;
-        }
-        drop(self.sender);
-        match self.task.await {
-            Ok(Ok(staged)) => Ok(Some((staged, self.origins))),
-            Ok(Err(error)) if error.kind() == Kind::Interrupted && !whole => Ok(None),
-            Ok(Err(error)) => Err(error),
-            Err(panic) => Err(Error::new(Kind::Bug, code::BUG, "staging panicked").caused_by(panic)),
-        }
-    }
-}
-
-fn start(
-    destination: &Arc<dyn Destination>,
-    attempt: &AttemptId,
-    table: &str,
-    schema: &TableSchema,
-    disposition: WriteDisposition,
-) -> Stager {
-    let (sender, mut receiver) = mpsc::channel(WAITING);
-    let batches = stream::poll_fn(move |cx| receiver.poll_recv(cx)).boxed();
-    let (destination, attempt, table, schema) = (destination.clone(), attempt.clone(), table.to_owned(), schema.clone());
-    let task = tokio::spawn(async move { destination.stage(&attempt, &table, &schema, disposition, batches).await });
-    Stager { sender, task, origins: Origins::default() }
-}
-
-async fn send(stager: &Stager, rows: Rows) -> Result<()> {
-    // The stager's own error is found when its task is joined.
-    stager.sender.send(Ok(rows)).await.map_err(|_| Error::new(Kind::Destination, code::BUG, "staging ended early"))
-}
-
 /// Chunks of all splits in order, decoded on lanes.
-fn decode(session: &Session, splits: &[Split], targets: BTreeMap<String, Target>) -> BoxStream<'static, Result<Decoded>> {
+fn decode(load: &Load, splits: &[Split], targets: BTreeMap<String, Target>) -> BoxStream<'static, Result<Decoded>> {
     let targets = Arc::new(targets);
-    let source: Arc<dyn Source> = session.source.clone();
-    let cx = session.cx.clone();
+    let source: Arc<dyn Source> = load.source.clone();
+    let cx = load.session().cx.clone();
     let splits = splits.to_vec();
     let chunks = stream::iter(splits.into_iter().enumerate())
         .map(move |(index, split)| {
@@ -319,7 +271,7 @@ fn decode(session: &Session, splits: &[Split], targets: BTreeMap<String, Target>
         .buffered(AHEAD)
         .try_flatten()
         .boxed();
-    in_lanes(chunks, session.pipeline.lanes, move |(split, item)| match item {
+    in_lanes(chunks, load.session().pipeline.lanes, move |(split, item)| match item {
         Item::Chunk(Chunk { bytes, decode, covers, permit }) => Ok(Decoded { split, batches: decode()?, covers, bytes, permit }),
         Item::SchemaChange { table, .. } | Item::Truncate { table } => {
             Err(Error::new(Kind::Bug, code::BUG, format!("a file's source sent a schema change or truncate of {table}")))

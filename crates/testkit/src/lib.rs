@@ -3,6 +3,7 @@
 pub mod destination_conformance;
 pub mod memory_destination;
 pub mod memory_source;
+pub mod memory_stream;
 pub mod proxy;
 pub mod services;
 pub mod source_conformance;

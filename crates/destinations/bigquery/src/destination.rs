@@ -1,6 +1,6 @@
 //! The destination: one dataset.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -233,6 +233,14 @@ impl Destination for BigQueryDestination {
     ) -> Result<Staging> {
         let remote = self.table(table).await?;
         restage::restage(&self.shared, attempt, table, &remote, schema, committables, refused).await
+    }
+
+    async fn tables(&self) -> Result<BTreeSet<String>> {
+        Ok(self.shared.tables.list().await?.into_iter().collect())
+    }
+
+    fn takes_changes(&self) -> bool {
+        true
     }
 
     fn marks_before(&self) -> bool {

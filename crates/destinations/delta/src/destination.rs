@@ -1,6 +1,6 @@
 //! The destination: one dataset of a warehouse.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -191,6 +191,31 @@ impl Destination for DeltaDestination {
     async fn history(&self, application: &Application, table: &str) -> Result<Vec<PastCommit>> {
         let (storage, table, application) = (self.storage.clone(), self.table(table)?, application.clone());
         blocking(move || history::history(&storage, &table.folder, &application)).await
+    }
+
+    async fn tables(&self) -> Result<BTreeSet<String>> {
+        let (storage, dataset) = (self.storage.clone(), self.dataset.clone());
+        blocking(move || {
+            let folder = storage.address(&dataset);
+            let failed = |e: std::io::Error| {
+                destination(codes::IO, format!("the tables in {} cannot be listed", folder.display())).with_retry(Retry::Backoff).caused_by(e)
+            };
+            let entries = match std::fs::read_dir(&folder) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+                entries => entries.map_err(failed)?,
+            };
+            let mut tables = BTreeSet::new();
+            for entry in entries {
+                let entry = entry.map_err(failed)?;
+                if let Ok(name) = entry.file_name().into_string()
+                    && entry.path().join("_delta_log").is_dir()
+                {
+                    tables.insert(name);
+                }
+            }
+            Ok(tables)
+        })
+        .await
     }
 
     async fn close(&self) -> Result<()> {

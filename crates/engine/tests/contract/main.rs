@@ -3,6 +3,7 @@
 
 mod amend;
 mod changes;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

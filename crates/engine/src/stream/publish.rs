@@ -1,0 +1,348 @@
+//! Whoever of the workers holds the lease publishes, for all of them: each table in order of N, the tables beside one another. A table that
+//! cannot be published is parked: the others go on without it, and it catches up later.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::stream::{self, StreamExt};
+use longshore_core::Result;
+use longshore_core::commit::{DEAD_LETTERS, Entry, EntryState, Parked, Published, Receipt, Refused};
+use longshore_core::error::{Error, Kind, Retry, code};
+use longshore_core::event::RunEvent;
+use longshore_core::failpoint;
+use longshore_core::retry::Policy;
+use longshore_core::stop::Stop;
+use longshore_core::store::{PipelineState, Writer};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use crate::error::TABLE_PARKED;
+use crate::lease::HeldLease;
+use crate::publisher::{Part, Publisher, receipt};
+use crate::repair::Note;
+use crate::session::Session;
+
+/// Tables that are published at once.
+const ABREAST: usize = 8;
+/// How often the journal is asked for commits of other processes.
+const ASK: Duration = Duration::from_millis(200);
+/// How often who does not hold the lease asks for it.
+const ASK_LEASE: Duration = Duration::from_secs(1);
+/// How often attempts of workers that are gone are swept, and old ids forgotten.
+const TIDY: Duration = Duration::from_secs(20);
+/// The first and the longest pause before a parked table is tried again.
+const TRY_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// What worker and publisher of one process tell each other.
+#[derive(Default)]
+pub(crate) struct News {
+    /// A commit was journalled.
+    pub(crate) journalled: Notify,
+    /// Commits were completed.
+    pub(crate) completed: Notify,
+}
+
+/// Publishes whenever this process holds the lease, until it is told to stop.
+pub(crate) async fn keep_publishing(
+    session: Arc<Session>,
+    news: Arc<News>,
+    ids: Option<(String, Duration)>,
+    stop: Stop,
+) -> Result<()> {
+    while !stop.is_requested() {
+        let lost = Stop::default();
+        let (cx, events) = (&session.cx, &session.cx.events);
+        let taken = HeldLease::take(&session.store, &cx.pipeline, &cx.run, Duration::ZERO, events, &lost).await;
+        let lease = match taken {
+            Ok(lease) => lease,
+            Err(error) if error.code() == code::LEASE_HELD.name || error.retry() == Retry::Backoff => {
+                tokio::select! {
+                    () = tokio::time::sleep(ASK_LEASE) => {}
+                    () = stop.requested() => {}
+                }
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let publisher = Arc::new(Publisher { session: session.clone(), lease });
+        let mut desk = Desk { publisher, news: news.clone(), ids: ids.clone(), lanes: JoinSet::new(), waiting: BTreeMap::new() };
+        let result = desk.tend(&stop, &lost).await;
+        desk.lanes.shutdown().await;
+        if let Some(publisher) = Arc::into_inner(desk.publisher) {
+            let freed = publisher.lease.free().await;
+            if result.is_ok() && stop.is_requested() {
+                return freed;
+            }
+        }
+        match result {
+            // Somebody else publishes now.
+            Err(error) if error.code() == code::LEASE_LOST.name => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// The publisher's work while it holds the lease.
+struct Desk {
+    publisher: Arc<Publisher>,
+    news: Arc<News>,
+    ids: Option<(String, Duration)>,
+    /// Parked tables that are being tried.
+    lanes: JoinSet<(String, Result<(), String>)>,
+    /// Parked tables: when each is tried again, and after which pause; `None` while it is being tried.
+    waiting: BTreeMap<String, Wait>,
+}
+
+struct Wait {
+    at: Option<Instant>,
+    pause: Duration,
+}
+
+/// What came of publishing a table.
+enum Came {
+    Shown(Receipt),
+    Refused(String, Refused),
+}
+
+impl Desk {
+    async fn tend(&mut self, stop: &Stop, lost: &Stop) -> Result<()> {
+        let mut tidied: Option<Instant> = None;
+        let mut first = true;
+        loop {
+            let state = self.state().await?;
+            if std::mem::take(&mut first) {
+                self.check(&state).await?;
+            }
+            let completed = self.settle_all(state).await?;
+            if completed {
+                self.news.completed.notify_waiters();
+                self.news.completed.notify_one();
+            }
+            if tidied.is_none_or(|at| at.elapsed() >= TIDY) {
+                tidied = Some(Instant::now());
+                self.tidy().await?;
+            }
+            if stop.is_requested() || lost.is_requested() {
+                return Ok(());
+            }
+            tokio::select! {
+                () = self.news.journalled.notified() => {}
+                () = tokio::time::sleep(ASK) => {}
+                () = stop.requested() => {}
+                Some(done) = self.lanes.join_next() => self.tried(done),
+            }
+        }
+    }
+
+    fn session(&self) -> &Session {
+        &self.publisher.session
+    }
+
+    async fn state(&self) -> Result<PipelineState> {
+        let session = self.session();
+        Policy::default().run(&session.patience, || session.store.pipeline(&session.pipeline.name)).await
+    }
+
+    /// Before anything is published: the tables of what waits must be those that the journal means.
+    async fn check(&self, state: &PipelineState) -> Result<()> {
+        let mut tables: BTreeSet<String> = state.open.iter().flat_map(Entry::tables).collect();
+        tables.extend(state.parked.iter().map(|part| part.table.clone()));
+        self.session().check_marks(&tables.into_iter().collect::<Vec<_>>()).await
+    }
+
+    /// Everything that is journalled, in order of N. Returns whether anything is complete now that was not.
+    async fn settle_all(&mut self, state: PipelineState) -> Result<bool> {
+        let mut blocked: BTreeSet<String> = state.parked.iter().map(|part| part.table.clone()).collect();
+        for table in self.waiting.keys().filter(|table| !blocked.contains(*table)) {
+            self.session().cx.events.send(RunEvent::Unparked { table: table.clone() });
+        }
+        self.waiting.retain(|table, _| blocked.contains(table));
+        self.check_bound(&state.parked)?;
+        self.try_parked(state.parked);
+        let mut completed = false;
+        let workers = self.session().store.workers(&self.session().pipeline.name).await?;
+        for entry in state.open {
+            match entry.state {
+                EntryState::Journalled => {
+                    self.settle(entry, &mut blocked).await?;
+                    completed = true;
+                }
+                // Whoever journalled it acknowledges it, unless it is gone.
+                EntryState::Complete if !lives(entry.draft.writer, &workers) => {
+                    self.session().store.acknowledged(&entry.draft.pipeline, entry.n).await?;
+                }
+                EntryState::Complete | EntryState::Acknowledged => {}
+            }
+        }
+        Ok(completed)
+    }
+
+    /// Steps 3 and 4 of one entry: tables that are blocked, or fail, are parked.
+    async fn settle(&mut self, mut entry: Entry, blocked: &mut BTreeSet<String>) -> Result<()> {
+        failpoint::hit("publish.before");
+        let mut receipts: BTreeMap<String, Receipt> = BTreeMap::new();
+        loop {
+            let todo: Vec<String> = entry.tables().into_iter().filter(|table| !receipts.contains_key(table)).collect();
+            let (letters, rows): (Vec<String>, Vec<String>) = todo.into_iter().partition(|table| table == DEAD_LETTERS);
+            let mut refused = None;
+            // Dead letters last: rows are never missing without the letters that follow.
+            for tables in [rows, letters] {
+                let (this, entry, blocked) = (&*self, &entry, &*blocked);
+                let calls = stream::iter(tables).map(|table| async move { this.show(entry, table, blocked).await });
+                let results: Vec<Result<Came>> = calls.buffer_unordered(ABREAST).collect().await;
+                for came in results {
+                    match came? {
+                        Came::Shown(receipt) => drop(receipts.insert(receipt.table.clone(), receipt)),
+                        Came::Refused(table, why) => refused = Some((table, why)),
+                    }
+                }
+            }
+            let Some((table, why)) = refused else { break };
+            let amend = || self.publisher.amend(&entry, &table, &why);
+            entry = Policy::default().run(&self.session().patience, amend).await?;
+        }
+        failpoint::hit("publish.after");
+        for receipt in receipts.values() {
+            let Some(reason) = &receipt.parked else { continue };
+            if blocked.insert(receipt.table.clone()) {
+                let (n, table, reason) = (entry.n, receipt.table.clone(), reason.clone());
+                self.waiting.insert(table.clone(), Wait { at: Some(Instant::now() + TRY_AGAIN.0), pause: TRY_AGAIN.0 });
+                self.session().cx.events.send(RunEvent::Parked { n, table, reason });
+            }
+        }
+        failpoint::hit("complete.before");
+        self.publisher.complete(entry.n, receipts.into_values().collect()).await?;
+        failpoint::hit("complete.after");
+        Ok(())
+    }
+
+    /// Publishes one table of an entry, or says why it has to wait. Errors are those of the store and of ours.
+    async fn show(&self, entry: &Entry, table: String, blocked: &BTreeSet<String>) -> Result<Came> {
+        let parked = |reason: String| Came::Shown(receipt(entry, &table, None, Some(reason)));
+        if blocked.contains(&table) {
+            return Ok(parked("earlier commits wait for the table".to_owned()));
+        }
+        let part = Part::of(entry, &table, self.publisher.note(entry)?);
+        Ok(match self.attempt(&part).await? {
+            Ok(Published::Done(commit)) => Came::Shown(receipt(entry, &table, Some(commit), None)),
+            Ok(Published::Already(commit)) => Came::Shown(receipt(entry, &table, commit, None)),
+            Ok(Published::Refused(refused)) => Came::Refused(table, refused),
+            Ok(Published::Parked(reason)) | Err(reason) => parked(reason),
+        })
+    }
+
+    /// One try with the patience that a table has; the inner error says why it was in vain.
+    async fn attempt(&self, part: &Part) -> Result<Result<Published, String>> {
+        attempt(&self.publisher, part).await
+    }
+
+    /// Ends the run if more waits than may.
+    fn check_bound(&self, parked: &[Parked]) -> Result<()> {
+        let bytes: u64 = parked.iter().map(|part| part.receipt.bytes).sum();
+        let most = self.session().pipeline.stream.max_parked_bytes;
+        let Some(first) = parked.first().filter(|_| bytes > most) else { return Ok(()) };
+        let tables: BTreeSet<&str> = parked.iter().map(|part| part.table.as_str()).collect();
+        let names = tables.into_iter().collect::<Vec<_>>().join(", ");
+        let reason = first.receipt.parked.as_deref().unwrap_or_default();
+        Err(Error::new(Kind::Destination, TABLE_PARKED, format!("{bytes} bytes wait for the tables {names}, more than may"))
+            .with_retry(Retry::AfterFix)
+            .with("first", format!("commit {} of table {}: {reason}", first.n, first.table))
+            .hint("mend the table, or raise `max_parked`; nothing is lost, and what waits is published as soon as the table can take it"))
+    }
+
+    /// Tries the tables whose pause is over, each by itself and in order of N.
+    fn try_parked(&mut self, parked: Vec<Parked>) {
+        let mut parts: BTreeMap<String, Vec<Parked>> = BTreeMap::new();
+        for part in parked {
+            parts.entry(part.table.clone()).or_default().push(part);
+        }
+        for (table, parts) in parts {
+            let wait = self.waiting.entry(table.clone()).or_insert(Wait { at: Some(Instant::now()), pause: TRY_AGAIN.0 });
+            if wait.at.is_some_and(|at| Instant::now() >= at) {
+                wait.at = None;
+                let publisher = self.publisher.clone();
+                self.lanes.spawn(async move { (table, catch_up(&publisher, parts).await) });
+            }
+        }
+    }
+
+    fn tried(&mut self, done: Result<(String, Result<(), String>), tokio::task::JoinError>) {
+        let Ok((table, outcome)) = done else { return };
+        let Some(wait) = self.waiting.get_mut(&table) else { return };
+        match outcome {
+            // More may have been parked meanwhile.
+            Ok(()) => *wait = Wait { at: Some(Instant::now()), pause: TRY_AGAIN.0 },
+            Err(reason) => {
+                tracing::info!(table, reason, "a parked table cannot be published yet");
+                wait.pause = (wait.pause * 2).min(TRY_AGAIN.1);
+                wait.at = Some(Instant::now() + wait.pause);
+            }
+        }
+    }
+
+    async fn tidy(&self) -> Result<()> {
+        if let Err(error) = self.publisher.sweep(&[]).await {
+            if error.code() == code::LEASE_LOST.name {
+                return Err(error);
+            }
+            tracing::warn!(%error, "what was given up could not be swept; it is tried again");
+        }
+        if let Some((scope, window)) = &self.ids
+            && let Ok(window) = chrono::TimeDelta::from_std(*window)
+        {
+            let session = self.session();
+            session.store.forget_ids(&session.pipeline.name, scope, chrono::Utc::now() - window).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a writer is among the workers.
+fn lives(writer: Writer, workers: &[i64]) -> bool {
+    match writer {
+        Writer::Worker { worker } => workers.contains(&worker),
+        Writer::Lease(_) => false,
+    }
+}
+
+/// Publishes a part within the time that a table may take. What is left undone by then is done again later, which changes nothing.
+async fn attempt(publisher: &Publisher, part: &Part) -> Result<Result<Published, String>> {
+    let session = &publisher.session;
+    let patience = session.pipeline.stream.park_after;
+    let policy = Policy { tries: 4, ..Policy::default() };
+    let published = policy.run(&session.patience, || publisher.publish_part(part));
+    match tokio::time::timeout(patience, published).await {
+        Err(_) => Ok(Err(format!("it took longer than {} s", patience.as_secs_f64()))),
+        Ok(Ok(published)) => Ok(Ok(published)),
+        Ok(Err(error)) if matches!(error.kind(), Kind::Store | Kind::Bug) => Err(error),
+        Ok(Err(error)) => Ok(Err(error.to_string())),
+    }
+}
+
+/// Publishes what is parked of a table, in order of N, as far as it goes.
+async fn catch_up(publisher: &Publisher, parts: Vec<Parked>) -> Result<(), String> {
+    for parked in parts {
+        let note =
+            Note { run: parked.receipt.run.clone(), covers: parked.receipt.covers.clone(), landings: Vec::new(), entry: None };
+        let part = Part {
+            n: parked.n,
+            table: parked.table,
+            token: parked.token,
+            amendment: parked.amendment,
+            committables: parked.committables,
+            note: note.to_json().map_err(|e| e.to_string())?,
+        };
+        let commit = match attempt(publisher, &part).await.map_err(|e| e.to_string())?? {
+            Published::Done(commit) => Some(commit),
+            Published::Already(commit) => commit,
+            Published::Parked(reason) => return Err(reason),
+            Published::Refused(refused) => return Err(format!("it refuses rows: {}", refused.reason)),
+        };
+        let receipt = Receipt { commit, parked: None, at: chrono::Utc::now(), ..parked.receipt };
+        let unpark = || publisher.session.store.unpark(receipt.clone(), publisher.lease.epoch());
+        Policy::default().run(&publisher.session.patience, unpark).await.map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
