@@ -50,6 +50,28 @@ pub fn go() -> bool {
     output("go", &["version"]).as_deref().and_then(go_version).is_some_and(|found| found >= (1, 21))
 }
 
+/// What to say where there is no [`maven`].
+pub const NEEDS_MAVEN: &str = "Maven (`apt-get install maven`)";
+/// What to say where there is no [`openssl`].
+pub const NEEDS_OPENSSL: &str = "openssl (`apt-get install openssl`)";
+/// What to say where there is no [`npm`].
+pub const NEEDS_NPM: &str = "npm (`apt-get install npm`)";
+
+/// Whether there is a Maven with a Java to run it.
+pub fn maven() -> bool {
+    output("mvn", &["--version"]).is_some()
+}
+
+/// Whether there is the program `openssl`.
+pub fn openssl() -> bool {
+    output("openssl", &["version"]).is_some()
+}
+
+/// Whether there is an npm.
+pub fn npm() -> bool {
+    output("npm", &["--version"]).is_some()
+}
+
 fn output(program: &str, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())

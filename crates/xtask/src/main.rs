@@ -35,9 +35,7 @@ fn main() -> ExitCode {
         ["check"] => machine::can_build().and_then(|()| check(&workspace)),
         ["test"] => machine::can_build().and_then(|()| test(&workspace)),
         ["services"] => services::install(&workspace).map(|folder| {
-            if let Some(folder) = folder {
-                println!("For plain `cargo test`: LONGSHORE_SERVICES={}", folder.display());
-            }
+            println!("For plain `cargo test`: LONGSHORE_SERVICES={}", folder.display());
         }),
         ["bench", options @ ..] => machine::can_build().and_then(|()| bench(&workspace, options)),
         ["cloud-check", options @ ..] => machine::can_build().and_then(|()| cloud_check::run(&workspace, options)),
@@ -74,9 +72,7 @@ fn test(workspace: &Workspace) -> Outcome {
     if let Some(python) = &python {
         tests.env("LONGSHORE_PYTHON", python);
     }
-    if let Some(services) = &services {
-        tests.env("LONGSHORE_SERVICES", services);
-    }
+    tests.env("LONGSHORE_SERVICES", services);
     run(&mut tests)?;
     docs::check(workspace)?;
     if let Some(python) = &python {

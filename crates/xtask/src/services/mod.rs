@@ -1,64 +1,41 @@
-//! Servers that tests run against: an emulator of BigQuery, from Python, and one of Cloud Storage, from Go.
+//! Servers that tests run against, each from the registry of packages that has it.
+
+mod bigquery;
+mod java;
+mod kafka;
+mod postgres;
+mod pubsub;
+mod registry;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{Outcome, Workspace, machine, readers, skip};
+use crate::{Outcome, Workspace, skip};
 
-/// The packages of the environment that runs the emulator of BigQuery.
-const PACKAGES: &str = "tests/services.txt";
-/// What that emulator needs of DuckDB. Unless it finds them in its home, DuckDB asks the network for them.
-const EXTENSIONS: [&str; 2] = ["avro", "spatial"];
-const CLOUD_STORAGE: &str = "github.com/fsouza/fake-gcs-server@v1.56.1";
+pub use bigquery::python;
 
-/// Installs what is missing and returns the folder of it; `None` (said loudly) if this machine cannot have it. It is kept
-/// in the target folder. `longshore_testkit::services` starts what is there and knows its layout: `python` is a virtual
-/// environment, `home` the HOME of its programs, `bin` has what Go built.
-pub fn install(workspace: &Workspace) -> Outcome<Option<PathBuf>> {
-    let mut missing = Vec::new();
-    if machine::python().is_none() {
-        missing.push(machine::NEEDS_PYTHON);
-    }
-    if !machine::go() {
-        missing.push(machine::NEEDS_GO);
-    }
-    if !missing.is_empty() {
-        skip(&format!("the tests that need servers, for which this machine lacks {}", missing.join(" and ")))?;
-        return Ok(None);
-    }
+/// Installs what is missing and returns the folder of it, which is in the target folder. What this machine cannot have is
+/// said loudly. `longshore_testkit::services` starts what is there and knows the layout: each part is a folder of its own
+/// with a stamp, `installed.txt`, that is written last.
+pub fn install(workspace: &Workspace) -> Outcome<PathBuf> {
     let folder = workspace.target.join("services");
-    let Some(python) = python(workspace)? else { return Ok(None) };
-    extensions(&folder, &python, &read(&workspace.root.join(PACKAGES))?)?;
-    cloud_storage(&folder)?;
-    Ok(Some(folder))
+    bigquery::install(workspace, &folder)?;
+    pubsub::install(workspace, &folder)?;
+    postgres::install(workspace, &folder)?;
+    if let Some(java) = java::install(workspace, &folder)? {
+        kafka::install(workspace, &folder, &java)?;
+        registry::install(workspace, &folder, &java)?;
+    }
+    Ok(folder)
 }
 
-/// The interpreter of the environment that has Google's own clients, with the emulator; `None` (said loudly) if this machine cannot have it.
-pub fn python(workspace: &Workspace) -> Outcome<Option<PathBuf>> {
-    readers::python_with(workspace, "services/python", &workspace.root.join(PACKAGES))
-}
-
-/// Copies the extensions out of their packages to where DuckDB looks for them.
-fn extensions(folder: &Path, python: &Path, packages: &str) -> Outcome {
-    let home = folder.join("home");
-    once(&home, packages, || {
-        let script = "import sys, duckdb_extensions as d; [d.import_extension(name) for name in sys.argv[1:]]";
-        crate::run(Command::new(python).args(["-c", script]).args(EXTENSIONS).env("HOME", &home))
-    })
-}
-
-fn cloud_storage(folder: &Path) -> Outcome {
-    let bin = folder.join("bin");
-    once(&bin, CLOUD_STORAGE, || {
-        eprintln!("building {CLOUD_STORAGE}: some minutes, once");
-        let mut go = Command::new("go");
-        go.args(["install", CLOUD_STORAGE]).current_dir(&bin).env("GOBIN", &bin);
-        // A person's own setting may be one that only fits their own modules; what they set for this call counts.
-        if std::env::var_os("GOFLAGS").is_none() {
-            go.env("GOFLAGS", "-mod=mod");
-        }
-        crate::run(&mut go)
-    })
+/// Whether this machine has what a part needs; if it lacks something, that is said loudly.
+fn possible(part: &str, needs: &[(bool, &str)]) -> Outcome<bool> {
+    let missing: Vec<&str> = needs.iter().filter(|(found, _)| !found).map(|(_, need)| *need).collect();
+    if !missing.is_empty() {
+        skip(&format!("the tests that need {part}, for which this machine lacks {}", missing.join(" and ")))?;
+    }
+    Ok(missing.is_empty())
 }
 
 /// Fills an empty folder, unless it has been filled for `wanted` before. An interrupted installation is made anew.
@@ -72,11 +49,39 @@ fn once(folder: &Path, wanted: &str, fill: impl FnOnce() -> Outcome) -> Outcome 
     }
     std::fs::create_dir_all(folder).map_err(|e| format!("cannot create {}: {e}", folder.display()))?;
     fill()?;
-    std::fs::write(&stamp, wanted).map_err(|e| format!("cannot write {}: {e}", stamp.display()))
+    write(&stamp, wanted)
+}
+
+/// A Go that uses the versions it is told. A person's own setting may be one that only fits their own modules; what they set
+/// for this call counts.
+fn go(modules: &str) -> Command {
+    let mut go = Command::new("go");
+    if std::env::var_os("GOFLAGS").is_none() {
+        go.env("GOFLAGS", format!("-mod={modules}"));
+    }
+    go
+}
+
+/// A goal of the plugin that copies what a project needs, with checksums that must be right.
+fn maven(project: &Path, goal: &str, into: &Path) -> Outcome {
+    let goal = format!("org.apache.maven.plugins:maven-dependency-plugin:3.6.1:{goal}");
+    let mut maven = Command::new("mvn");
+    maven.args(["--quiet", "--batch-mode", "--strict-checksums", "-Dstyle.color=never", "--file"]).arg(project).arg(goal);
+    // Or it notes what it has unpacked beside the project.
+    maven.args(["-DincludeScope=runtime".to_owned(), format!("-DmarkersDirectory={}", into.join("markers").display())]);
+    crate::run(maven.arg(format!("-DoutputDirectory={}", into.display())))
 }
 
 fn read(path: &Path) -> Outcome<String> {
     std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))
+}
+
+fn write(path: &Path, text: &str) -> Outcome {
+    std::fs::write(path, text).map_err(|e| format!("cannot write {}: {e}", path.display()))
+}
+
+fn copy(from: &Path, to: &Path) -> Outcome {
+    std::fs::copy(from, to).map(drop).map_err(|e| format!("cannot copy {} to {}: {e}", from.display(), to.display()))
 }
 
 #[cfg(test)]
