@@ -95,7 +95,8 @@ checks! {
         a_forgotten_table_has_no_parked_parts;
     ids:
         a_known_id_comes_with_the_state_of_its_commit,
-        ids_are_forgotten_when_they_are_old_and_acknowledged;
+        ids_are_forgotten_when_they_are_old_and_acknowledged,
+        tens_of_thousands_of_ids_are_known_and_forgotten;
     books:
         a_dead_letter_is_replayed_once,
         letters_kept_with_an_attempt_share_its_fate,

@@ -19,7 +19,24 @@ const PORTION: usize = 20_000;
 /// As many commits are looked at for a portion.
 const COMMITS: i64 = 500;
 
-/// Writes ids down, and those at the end of the list that are there already are not; returns how many are new.
+// Crossed joins keep their order. Left to itself SQLite goes over the whole list for each id that it has.
+
+/// Those of a list that are known.
+pub(super) const KNOWN: &str = "SELECT i.id, e.state FROM pipelines p
+    CROSS JOIN scopes s ON s.pipeline = p.id AND s.scope = ?
+    CROSS JOIN json_each(?) asked
+    CROSS JOIN message_ids i ON i.scope = s.id AND i.id = asked.value
+    CROSS JOIN entries e ON e.pipeline = p.id AND e.n = i.n
+    WHERE p.name = ?";
+
+/// Commits whose ids may be forgotten, the oldest first.
+pub(super) const OLD: &str = "SELECT s.id, e.seq, c.at, c.n FROM pipelines p
+    CROSS JOIN scopes s ON s.pipeline = p.id AND s.scope = ?
+    CROSS JOIN id_commits c ON c.scope = s.id AND c.at < ?
+    CROSS JOIN entries e ON e.pipeline = p.id AND e.n = c.n AND e.state = 2
+    WHERE p.name = ? ORDER BY c.at, c.n LIMIT ?";
+
+/// Writes ids down that are not there yet; returns how many those are.
 pub(super) async fn add_ids(
     connection: &mut SqliteConnection,
     pipeline: i64,
@@ -66,13 +83,7 @@ impl SqliteStore {
         scope: &str,
         ids: &[String],
     ) -> Result<BTreeMap<String, EntryState>, Failure> {
-        const SQL: &str = "SELECT i.id, e.state FROM pipelines p
-            JOIN scopes s ON s.pipeline = p.id AND s.scope = ?
-            JOIN json_each(?) asked
-            JOIN message_ids i ON i.scope = s.id AND i.id = asked.value
-            JOIN entries e ON e.pipeline = p.id AND e.n = i.n
-            WHERE p.name = ?";
-        let query = sqlx::query_as(SQL).bind(scope).bind(list(ids)?).bind(pipeline);
+        let query = sqlx::query_as(KNOWN).bind(scope).bind(list(ids)?).bind(pipeline);
         let rows: Vec<(String, i64)> = query.fetch_all(self.database.readers()).await?;
         Ok(rows.into_iter().map(|(id, state)| (id, to_state(state))).collect())
     }
@@ -98,13 +109,8 @@ async fn forget_portion(
     scope: &str,
     before: i64,
 ) -> Result<Option<u64>, Failure> {
-    const COMMITS_OF: &str = "SELECT s.id, e.seq, c.at, c.n FROM pipelines p
-        JOIN scopes s ON s.pipeline = p.id AND s.scope = ?
-        JOIN id_commits c ON c.scope = s.id AND c.at < ?
-        JOIN entries e ON e.pipeline = p.id AND e.n = c.n AND e.state = 2
-        WHERE p.name = ? ORDER BY c.at, c.n LIMIT ?";
     const FORGET: &str = "DELETE FROM message_ids WHERE scope = ? AND id IN (SELECT value FROM json_each(?)) AND n = ?";
-    let query = sqlx::query_as(COMMITS_OF).bind(scope).bind(before).bind(pipeline).bind(COMMITS);
+    let query = sqlx::query_as(OLD).bind(scope).bind(before).bind(pipeline).bind(COMMITS);
     let commits: Vec<(i64, i64, i64, i64)> = query.fetch_all(&mut *connection).await?;
     if commits.is_empty() {
         return Ok(None);

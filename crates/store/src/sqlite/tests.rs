@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_core::commit::{Completion, Counts, Draft, Landing};
+use longshore_core::commit::{AttemptId, Completion, Counts, Draft, EntryState, Landing};
 use longshore_core::error::Retry;
 use longshore_core::position::{Covers, Delta, Partition, Position};
 use longshore_core::store::{Attempts, FileLedger, Journal, Lease, LeaseAnswer, Leases, Runs, Store, Writer};
@@ -11,7 +11,9 @@ use longshore_testkit::store_conformance::{Pair, check_all};
 use tempfile::TempDir;
 
 use super::SqliteStore;
+use super::ids::{KNOWN, OLD};
 use super::journal::{OPEN_ENTRIES, PUBLISHED};
+use super::migrations::MIGRATIONS;
 use crate::MemoryStore;
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -253,6 +255,45 @@ async fn a_call_that_is_given_up_half_way_leaves_nothing() {
     assert!(done > 0 && given_up > 10, "{done} done, {given_up} given up");
 }
 
+/// With an entry as version 2 wrote it, and its ids.
+#[tokio::test]
+async fn a_store_of_version_2_keeps_its_entries_and_ids() {
+    let folder = TempDir::new().expect("a folder");
+    let options =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join(SqliteStore::FILE)).create_if_missing(true);
+    let mut file = sqlx::ConnectOptions::connect(&options).await.expect("opens");
+    for sql in &MIGRATIONS[..2] {
+        sqlx::raw_sql(*sql).execute(&mut file).await.expect("made");
+    }
+    let rows = r#"
+        PRAGMA user_version = 2;
+        INSERT INTO store VALUES (1, 'born long ago', 0);
+        INSERT INTO pipelines (id, name, ledger, last) VALUES (1, 'p', 'l', 2);
+        INSERT INTO leases VALUES (1, 7, 'somebody', 0, 0);
+        INSERT INTO attempts (id, pipeline, epoch, n) VALUES ('left', 1, 6, NULL), ('taken', 1, 7, 2);
+        INSERT INTO entries (pipeline, n, token, state, amendment, at, draft)
+            SELECT 1, column1, 't' || column1, column2, 0, column1 * 1000, '{"pipeline":"p","token":"t' || column1 || '","epoch":7,
+                "run":"r","attempts":["taken"],"covers":[{"ids":{"scope":"s","ids":["old ' || column1 || '"]}}],"committables":[],
+                "schemas":{},"counts":{"rows":{},"rejects":0,"bytes":0},"landings":[],"dead_letters":[],"replayed":[],"acknowledge":null}'
+            FROM (VALUES (1, 2), (2, 0));
+        INSERT INTO ids VALUES (1, 's', 'old 1', 1), (1, 's', 'old 2', 2);
+        "#;
+    sqlx::raw_sql(rows).execute(&mut file).await.expect("filled");
+    sqlx::Connection::close(file).await.expect("closed");
+
+    let store = open(&folder).await;
+    assert_eq!(store.id(), "born long ago");
+    let state = store.pipeline("p").await.expect("known");
+    assert_eq!(state.open.iter().map(|entry| (entry.n, entry.draft.writer)).collect::<Vec<_>>(), [(2, Writer::Lease(7))]);
+    let asked = ["old 1".to_owned(), "old 2".to_owned()];
+    let known = store.known_ids("p", "s", &asked).await.expect("known");
+    assert_eq!(known.into_values().collect::<Vec<_>>(), [EntryState::Acknowledged, EntryState::Journalled]);
+    assert_eq!(store.forget_ids("p", "s", chrono::Utc::now()).await.expect("forgotten"), 1);
+    assert_eq!(store.known_ids("p", "s", &asked).await.expect("known").into_keys().collect::<Vec<_>>(), ["old 2"]);
+    let held = lease(&store, LONG).await;
+    assert_eq!(store.doom_attempts("p", held.epoch, &[]).await.expect("doomed"), [AttemptId("left".into())]);
+}
+
 #[tokio::test]
 async fn a_newer_store_is_refused() {
     let folder = TempDir::new().expect("a folder");
@@ -370,6 +411,73 @@ async fn a_million_commits_do_not_make_a_pipeline_slow() {
         assert_eq!(plan.len(), 1, "one step, no sorting: {plan:?}");
         assert!(plan[0].3.starts_with("SEARCH") && plan[0].3.contains(index), "{plan:?}");
     }
+}
+
+#[tokio::test]
+async fn ids_are_found_one_by_one_among_millions() {
+    let folder = TempDir::new().expect("a folder");
+    let store = open(&folder).await;
+    for (sql, inner) in [(KNOWN, "asked"), (OLD, "c")] {
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+        let plan: Vec<(i64, i64, i64, String)> =
+            sqlx::query_as(explain).fetch_all(store.database.readers()).await.expect("a plan");
+        let steps: Vec<&str> = plan.iter().map(|(_, _, _, step)| step.as_str()).collect();
+        let is_quick = |step: &&str| step.starts_with("SEARCH") || *step == "SCAN asked VIRTUAL TABLE INDEX 1:";
+        assert!(steps.iter().all(is_quick), "nothing is scanned or sorted: {steps:?}");
+        assert!(
+            steps[2].split(' ').nth(1) == Some(inner),
+            "the list or the commits come before what they are looked up in: {steps:?}"
+        );
+    }
+}
+
+/// Prints how long a store takes for what a subscription with many messages asks of it.
+#[tokio::test]
+#[ignore = "a measurement: run it by its name, with --nocapture"]
+async fn measure_commits_of_thirty_thousand_ids() {
+    let folder = TempDir::new().expect("a folder");
+    let store = open(&folder).await;
+    let held = lease(&store, LONG).await;
+    let commits: u64 = std::env::var("COMMITS").map_or(30, |text| text.parse().expect("a number"));
+    let (mut slowest, begun) = (Duration::ZERO, std::time::Instant::now());
+    let (mut journalled, mut acknowledged) = (Duration::ZERO, Duration::ZERO);
+    for commit in 0..commits {
+        let mut asked = draft(&store, &held, (commit > 0).then_some(commit), commit + 1).await;
+        asked.covers = vec![Covers::Ids { scope: "projects/p/subscriptions/s".into(), ids: message_ids(commit) }];
+        let start = std::time::Instant::now();
+        let entry = store.journal(asked).await.expect("journalled");
+        slowest = slowest.max(start.elapsed());
+        journalled += start.elapsed();
+        let start = std::time::Instant::now();
+        store
+            .complete(Completion { pipeline: "p".into(), n: entry.n, epoch: held.epoch, receipts: Vec::new() })
+            .await
+            .expect("done");
+        store.acknowledged("p", entry.n).await.expect("acknowledged");
+        acknowledged += start.elapsed();
+    }
+    println!(
+        "journal {:.0?} a commit of 30,000 ids, the slowest {slowest:.0?}; complete and acknowledge {:.0?}; all {:.1?}",
+        journalled / commits as u32,
+        acknowledged / commits as u32,
+        begun.elapsed()
+    );
+    let start = std::time::Instant::now();
+    let known = store.known_ids("p", "projects/p/subscriptions/s", &message_ids(commits / 2)).await.expect("known").len();
+    println!("known_ids of {known}: {:.0?}", start.elapsed());
+    let size =
+        || ["", "-wal"].map(|end| std::fs::metadata(folder.path().join(format!("store.db{end}"))).map_or(0, |m| m.len()) >> 20);
+    println!("file and log {:?} MiB for {} ids", size(), commits * 30_000);
+    let start = std::time::Instant::now();
+    let forgotten = store.forget_ids("p", "projects/p/subscriptions/s", chrono::Utc::now()).await.expect("forgotten");
+    println!("forgetting {forgotten}: {:.1?}; file and log {:?} MiB", start.elapsed(), size());
+    assert_eq!((known, forgotten), (30_000, commits * 30_000));
+}
+
+/// As Pub/Sub gives them: numbers of 17 digits, somewhat in order.
+fn message_ids(commit: u64) -> Vec<String> {
+    let scattered = |i: u64| (commit * 30_000 + i).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 44;
+    (0..30_000).map(|i| format!("{:017}", 10_000_000_000_000_000 + (commit * 30_000 + i) * 1_048_576 + scattered(i))).collect()
 }
 
 #[tokio::test]

@@ -89,3 +89,23 @@ pub async fn ids_are_forgotten_when_they_are_old_and_acknowledged(pair: Pair) {
     assert_eq!(forget("s", chrono::Utc::now() + Duration::from_secs(1)).await, 4);
     assert_eq!(forget("z", chrono::Utc::now() + Duration::from_secs(1)).await, 1);
 }
+
+/// More than a store forgets at once; and as many are asked for.
+pub async fn tens_of_thousands_of_ids_are_known_and_forgotten(pair: Pair) {
+    const EACH: usize = 12_000;
+    let lease = lease_of(&*pair.one, "p", LONG).await;
+    let ids: Vec<Vec<String>> = (0..3).map(|n| (0..EACH).map(|i| format!("{:017}", i * 3 + n)).collect()).collect();
+    for (n, ids) in ids.iter().enumerate() {
+        let covers = vec![Covers::Ids { scope: "s".into(), ids: ids.clone() }];
+        let entry = journal(&*pair.one, &lease, &format!("t{n}"), with(covers)).await.expect("journalled");
+        complete(&*pair.one, &lease, &entry).await;
+        pair.one.acknowledged("p", entry.n).await.expect("acknowledged");
+    }
+    let last = vec![Covers::Ids { scope: "s".into(), ids: vec!["new".into(), ids[1][EACH - 1].clone()] }];
+    refused_with(journal(&*pair.two, &lease, "again", with(last)).await, "delta_refused");
+    let all: Vec<String> = ids.concat();
+    assert_eq!(pair.two.known_ids("p", "s", &all).await.expect("known").len(), 3 * EACH);
+    let before = chrono::Utc::now() + Duration::from_secs(1);
+    assert_eq!(pair.two.forget_ids("p", "s", before).await.expect("forgotten"), 3 * EACH as u64);
+    assert!(pair.one.known_ids("p", "s", &all).await.expect("known").is_empty());
+}
