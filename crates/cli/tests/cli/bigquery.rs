@@ -6,9 +6,10 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 
 use longshore_core::failpoint;
-use longshore_fakes::bigquery::{FakeBigQuery, Fault, Rule};
+use longshore_fakes::bigquery::{Fault, Rule};
 use serde_json::{Value, json};
 
+use crate::cloud::Cloud;
 use crate::place::{Place, Said};
 
 const METHODS: [&str; 3] = ["load_job", "storage_write_pending", "storage_write"];
@@ -19,39 +20,23 @@ const RECORDS: usize = 60;
 /// A folder with two files, and a server to load them into.
 struct Scene {
     place: Place,
-    server: FakeBigQuery,
-    method: &'static str,
-    runtime: tokio::runtime::Runtime,
+    cloud: Cloud,
 }
 
 impl Scene {
     fn new(method: &'static str) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let server = runtime.block_on(FakeBigQuery::start());
-        server.create_dataset("acme", "shop", "EU");
-        server.create_bucket("landing", "EU");
         let file = |file: usize| {
             let value = |i: usize| if i % 29 == 13 { "oops".to_owned() } else { i.to_string() };
             let lines: String = (0..RECORDS).map(|i| format!("{file}-{i};,{}\n", value(i))).collect();
             format!("id,n\n{lines}")
         };
         let place = Place::with(&[("in/0.csv", &file(0)), ("in/1.csv", &file(1))]);
-        Self { place, server, method, runtime }
+        Self { place, cloud: Cloud::new("shop", method) }
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.place.command(args);
-        let _entered = self.runtime.enter();
-        command
-            .env("LONGSHORE_BIGQUERY_ENDPOINT", self.server.rest())
-            .env("LONGSHORE_BIGQUERY_WRITE_ENDPOINT", self.server.grpc())
-            .env("LONGSHORE_BIGQUERY_STORAGE_ENDPOINT", self.server.rest())
-            .env("LONGSHORE_BIGQUERY_ANONYMOUS", "true")
-            .env("LONGSHORE_BIGQUERY_METHOD", self.method)
-            .env("LONGSHORE_TEST_LEASE_MS", "1500");
-        if self.method == "load_job" {
-            command.env("LONGSHORE_BIGQUERY_STAGING", "gs://landing/staging");
-        }
+        let mut command = self.cloud.command(&self.place, args);
+        command.env("LONGSHORE_TEST_LEASE_MS", "1500");
         command
     }
 
@@ -73,10 +58,10 @@ impl Scene {
     /// Each record at least once, and at most so often.
     fn check_for(&self, what: &str, most: usize) {
         let mut seen: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-        for row in self.server.rows("shop", "t") {
+        for row in self.cloud.server.rows("shop", "t") {
             seen.entry(row["id"].as_str().expect("an id").to_owned()).or_default().0 += 1;
         }
-        for row in self.server.rows("shop", "_dead_letters") {
+        for row in self.cloud.server.rows("shop", "_dead_letters") {
             let payload = row["payload"].as_str().expect("a payload");
             seen.entry(payload[..=payload.find(';').expect("an id")].to_owned()).or_default().1 += 1;
         }
@@ -88,13 +73,13 @@ impl Scene {
                     (rows, 0) => i % 29 != 13 && (1..=most).contains(&rows),
                     (rows, letters) => i % 29 == 13 && rows == 0 && letters <= most,
                 };
-                assert!(right, "{what}, {}: record {id}: {found:?} (in the table, in dead letters)", self.method);
+                assert!(right, "{what}, {}: record {id}: {found:?} (in the table, in dead letters)", self.cloud.method);
             }
         }
         assert!(seen.is_empty(), "{what}: records that nobody wrote: {seen:?}");
-        assert_eq!(self.server.objects(), [] as [String; 0], "{what}: files that nobody needs any more");
+        assert_eq!(self.cloud.server.objects(), [] as [String; 0], "{what}: files that nobody needs any more");
         let own: Vec<String> =
-            self.server.tables("shop").into_iter().filter(|table| table.starts_with("_longshore_stage")).collect();
+            self.cloud.server.tables("shop").into_iter().filter(|table| table.starts_with("_longshore_stage")).collect();
         assert!(own.is_empty(), "{what}: {own:?}");
     }
 }
@@ -139,14 +124,14 @@ fn killed_at_every_step_no_record_is_lost_where_rows_show_at_once() {
 fn killed_while_it_takes_out_refused_rows_each_record_lands_once() {
     for failpoint in failpoint::AMENDING {
         let scene = Scene::new("load_job");
-        scene.server.create_table("shop", "t", &short_ids(), json!({}));
+        scene.cloud.server.create_table("shop", "t", &short_ids(), json!({}));
         let mut killed = scene.load(&[]);
         let output = killed.env("LONGSHORE_FAILPOINT", failpoint).output().expect("the program runs");
         assert_eq!(output.status.signal(), Some(9), "{failpoint}: {output:?}");
         assert_eq!(scene.run(scene.load(&[])).code, 0, "{failpoint}");
-        let (rows, letters) = (scene.server.row_count("shop", "t"), scene.server.row_count("shop", "_dead_letters"));
+        let (rows, letters) = (scene.cloud.server.row_count("shop", "t"), scene.cloud.server.row_count("shop", "_dead_letters"));
         assert_eq!((rows, letters), (20, 2 * RECORDS - 20), "{failpoint}");
-        assert_eq!(scene.server.objects(), [] as [String; 0], "{failpoint}: files that nobody needs any more");
+        assert_eq!(scene.cloud.server.objects(), [] as [String; 0], "{failpoint}: files that nobody needs any more");
         let listed = scene.run(scene.command(&["dead-letters", "list", "--json"])).objects();
         let ids: std::collections::BTreeSet<&str> = listed.iter().filter_map(|letter| letter["id"].as_str()).collect();
         assert_eq!(ids.len(), letters, "{failpoint}");
@@ -167,7 +152,7 @@ fn killed_while_it_replaces_rows_the_new_ones_are_there_once() {
             // The rows of the table itself; dead letters are added to, whatever becomes of the rows.
             let said = scene.run(scene.load(&["--write", "truncate"]));
             assert_eq!(said.code, 0, "{failpoint}, {method}: {said}");
-            let rows = scene.server.rows("shop", "t");
+            let rows = scene.cloud.server.rows("shop", "t");
             assert_eq!(rows.len(), 2 * RECORDS - 4, "{failpoint}, {method}");
         }
     }
@@ -179,15 +164,15 @@ fn whichever_answer_is_lost_each_record_lands_once() {
         let mut lost = 0;
         loop {
             let scene = Scene::new(method);
-            scene.server.arm(Rule::on("*", Fault::LoseAnswer).skip(lost));
+            scene.cloud.server.arm(Rule::on("*", Fault::LoseAnswer).skip(lost));
             let mut said = scene.run(scene.load(&[]));
-            let calls = scene.server.requests().len();
+            let calls = scene.cloud.server.requests().len();
             if calls <= lost {
                 // Nothing was lost any more.
                 assert_eq!(said.code, 0, "{said}");
                 break;
             }
-            let which = scene.server.requests()[lost].clone();
+            let which = scene.cloud.server.requests()[lost].clone();
             if said.code != 0 {
                 said = scene.run(scene.load(&[]));
             }
@@ -263,14 +248,14 @@ fn short_ids() -> longshore_core::schema::TableSchema {
 fn a_row_that_bigquery_refuses_becomes_a_dead_letter_and_the_rest_lands() {
     for method in METHODS.iter().chain(&AT_LEAST_ONCE) {
         let scene = Scene::new(method);
-        scene.server.create_table("shop", "t", &short_ids(), json!({}));
+        scene.cloud.server.create_table("shop", "t", &short_ids(), json!({}));
         // Of each file the first ten records fit: `0-9;` has four characters, `0-10;` five.
         let said = scene.run(scene.load(&["--json"]));
         assert_eq!(said.code, 0, "{said}");
-        let rows = scene.server.rows("shop", "t");
+        let rows = scene.cloud.server.rows("shop", "t");
         assert!(rows.iter().all(|row| row["id"].as_str().is_some_and(|id| id.len() == 4)), "{rows:?}");
         assert_eq!(rows.len(), 20, "{method}");
-        let letters = scene.server.rows("shop", "_dead_letters");
+        let letters = scene.cloud.server.rows("shop", "_dead_letters");
         assert_eq!(letters.len(), 2 * RECORDS - 20, "{method}");
         let refused: Vec<&Value> = letters.iter().filter(|letter| letter["code"] == "row_refused").collect();
         assert_eq!(refused.len(), 2 * RECORDS - 20 - 4);
@@ -301,7 +286,7 @@ fn case_13_a_store_that_was_lost_or_restored_is_refused_and_mended_by_repair() {
     let repaired = scene.run(scene.command(&["repair", "bigquery://acme/shop", "--apply"]));
     assert_eq!(repaired.code, 0, "{repaired}");
     assert_eq!(scene.run(scene.load(&[])).code, 0);
-    assert_eq!(scene.server.rows("shop", "t").len(), 2 * RECORDS - 4 + 2, "the files that had landed are known again");
+    assert_eq!(scene.cloud.server.rows("shop", "t").len(), 2 * RECORDS - 4 + 2, "the files that had landed are known again");
     // The books are lost.
     std::fs::remove_dir_all(store(".longshore")).expect("removed");
     scene.place.write("in/4.csv", "id,n\n4-0;,0\n");
@@ -311,7 +296,7 @@ fn case_13_a_store_that_was_lost_or_restored_is_refused_and_mended_by_repair() {
     let repaired = scene.run(scene.command(&["repair", "bigquery://acme/shop", "--apply"]));
     assert_eq!(repaired.code, 0, "{repaired}");
     assert_eq!(scene.run(scene.load(&[])).code, 0);
-    assert_eq!(scene.server.rows("shop", "t").len(), 2 * RECORDS - 4 + 3);
+    assert_eq!(scene.cloud.server.rows("shop", "t").len(), 2 * RECORDS - 4 + 3);
 }
 
 /// The books are lost while a commit is on its way into its tables: BigQuery knows of it, and nobody else.
@@ -354,7 +339,7 @@ fn a_column_of_integers_takes_the_decimals_of_a_later_file() {
             assert!(said.stdout.contains(words), "{said}");
         }
         assert!(load("c.csv").stdout.contains("widen column n from NUMERIC to BIGNUMERIC"));
-        let mut rows = scene.server.rows("shop", "t");
+        let mut rows = scene.cloud.server.rows("shop", "t");
         rows.sort_by_key(|row| row["k"].as_i64());
         let wanted = json!([
             {"k": 1, "n": "9007199254740993", "x": 1.0}, {"k": 2, "x": 2.0},
@@ -362,7 +347,7 @@ fn a_column_of_integers_takes_the_decimals_of_a_later_file() {
             {"k": 5, "n": "0.0000000000001", "x": 3.0},
         ]);
         assert_eq!(json!(rows), wanted, "{method}");
-        assert_eq!(scene.server.rows("shop", "_dead_letters"), [] as [Value; 0]);
+        assert_eq!(scene.cloud.server.rows("shop", "_dead_letters"), [] as [Value; 0]);
     }
 }
 
@@ -373,7 +358,7 @@ fn one_partition_is_replaced_by_its_name() {
         &json!([{"name": "id", "type": "INT64"}, {"name": "day", "type": "DATE"}]),
     );
     let by_day = json!({"timePartitioning": {"type": "DAY", "field": "day"}});
-    scene.server.create_table("shop", "orders", &schema.expect("valid"), by_day);
+    scene.cloud.server.create_table("shop", "orders", &schema.expect("valid"), by_day);
     let load = |csv: &str, table: &str, to: &str| {
         scene.place.write("a.csv", csv);
         scene.run(scene.command(&["load", "a.csv", "--to", to, "--table", table, "--write", "truncate"]))
@@ -383,19 +368,19 @@ fn one_partition_is_replaced_by_its_name() {
     assert_eq!(said.code, 0, "{said}");
     let said = load("id,day\n3,2024-01-31\n", "orders$20240131", to);
     assert_eq!(said.code, 0, "{said}");
-    let mut rows = scene.server.rows("shop", "orders");
+    let mut rows = scene.cloud.server.rows("shop", "orders");
     rows.sort_by_key(|row| row["id"].as_i64());
     assert_eq!(json!(rows), json!([{"id": 1, "day": "2024-01-30"}, {"id": 3, "day": "2024-01-31"}]));
     // What belongs elsewhere is refused, and nothing of the partition is replaced by it.
     let said = load("id,day\n4,2024-01-30\n5,2024-01-31\n", "orders$20240131", to);
     assert_eq!(said.code, 6, "{said}");
-    let letters = scene.server.rows("shop", "_dead_letters");
+    let letters = scene.cloud.server.rows("shop", "_dead_letters");
     assert!(
         letters.len() == 2 && letters[0]["reason"].as_str().is_some_and(|why| why.contains("different partitions")),
         "{letters:?}"
     );
-    assert_eq!(scene.server.row_count("shop", "orders"), 2);
-    assert_eq!(scene.server.objects(), [] as [String; 0]);
+    assert_eq!(scene.cloud.server.row_count("shop", "orders"), 2);
+    assert_eq!(scene.cloud.server.objects(), [] as [String; 0]);
 }
 
 #[test]
@@ -409,21 +394,21 @@ destination: {type: bigquery, project: acme, dataset: shop, anonymous: true, end
 tables:
   orders: {partition_by: at, partition_unit: month, cluster_by: id, labels: {team: sales}, key: id}
 ";
-    let pipeline = pipeline.replace("${REST}", &scene.server.rest());
+    let pipeline = pipeline.replace("${REST}", &scene.cloud.server.rest());
     scene.place.write("p.yaml", &pipeline);
     let said = scene.run(scene.command(&["run", "p.yaml", "--json"]));
     assert_eq!(said.code, 0, "{said}");
     assert!(said.stdout.contains("partition orders by month of at"), "{said}");
-    let table = scene.server.table("shop", "orders").expect("made");
+    let table = scene.cloud.server.table("shop", "orders").expect("made");
     assert_eq!(table["timePartitioning"], json!({"type": "MONTH", "field": "at"}));
     assert_eq!((&table["clustering"]["fields"], &table["labels"]), (&json!(["id"]), &json!({"team": "sales"})));
-    assert_eq!(scene.server.row_count("shop", "orders"), 2);
+    assert_eq!(scene.cloud.server.row_count("shop", "orders"), 2);
     scene.place.write(
         "p.yaml",
         &pipeline.replace("labels: {team", "labels: {Team").replace("path: orders.csv", "path: new.csv, table: orders"),
     );
     scene.place.write("new.csv", "id,at\n3,2024-07-01\n");
-    scene.server.drop_table("shop", "orders");
+    scene.cloud.server.drop_table("shop", "orders");
     let said = scene.run(scene.command(&["check", "p.yaml"]));
     assert_eq!(said.code, 3, "{said}");
     assert!(said.stderr.contains("BigQuery does not take the label `Team: sales`"), "{said}");

@@ -3,6 +3,7 @@
 use longshore_fakes::bigquery::{FakeBigQuery, Fault, Rule};
 use serde_json::{Value, json};
 
+use crate::cloud::server;
 use crate::place::{Place, Said, snapshot};
 
 const READER: &str = "storage.objects.list";
@@ -20,10 +21,7 @@ struct Scene {
 impl Scene {
     /// `settings` stand in the destination, `more` below it.
     fn new(settings: &str, more: &str) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let server = runtime.block_on(FakeBigQuery::start());
-        server.create_dataset("acme", "shop", "EU");
-        server.create_bucket("landing", "EU");
+        let (server, runtime) = server("shop");
         let scene = Self { place: Place::with(&[("orders.csv", "id,at\n1,2024-05-01\n")]), server, _runtime: runtime };
         scene.pipeline(settings, more);
         scene

@@ -5,9 +5,9 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 
 use longshore_core::failpoint;
-use longshore_fakes::bigquery::FakeBigQuery;
 use serde_json::{Value, json};
 
+use crate::cloud::Cloud;
 use crate::place::{Place, snapshot};
 
 const TABLES: [&str; 4] = ["longshore_runs", "longshore_run_events", "longshore_receipts", "longshore_dead_letter_index"];
@@ -192,54 +192,27 @@ fn tables_that_were_deleted_and_books_that_were_restored_are_no_obstacle() {
     assert!(other.stderr.contains("--join"), "{other}");
 }
 
-/// A server for the dataset `books`, and the program set up to write there.
-struct Cloud {
-    server: FakeBigQuery,
-    runtime: tokio::runtime::Runtime,
-    method: &'static str,
-}
-
-impl Cloud {
-    fn new(method: &'static str) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let server = runtime.block_on(FakeBigQuery::start());
-        server.create_dataset("acme", "books", "EU");
-        server.create_bucket("landing", "EU");
-        Self { server, runtime, method }
-    }
-
-    fn good(&self, place: &Place, args: &[&str]) -> Vec<Value> {
-        let mut command = place.command(args);
-        let _entered = self.runtime.enter();
-        command
-            .env("LONGSHORE_BIGQUERY_ENDPOINT", self.server.rest())
-            .env("LONGSHORE_BIGQUERY_WRITE_ENDPOINT", self.server.grpc())
-            .env("LONGSHORE_BIGQUERY_STORAGE_ENDPOINT", self.server.rest())
-            .env("LONGSHORE_BIGQUERY_ANONYMOUS", "true")
-            .env("LONGSHORE_BIGQUERY_METHOD", self.method);
-        if self.method == "load_job" {
-            command.env("LONGSHORE_BIGQUERY_STAGING", "gs://landing/staging");
-        }
-        let said = place.said(command.output().expect("the program runs"));
-        assert_eq!(said.code, 0, "{}: {said}", self.method);
-        said.objects()
-    }
+/// What the program answers that works with this server.
+fn told(cloud: &Cloud, place: &Place, args: &[&str]) -> Vec<Value> {
+    let said = place.said(cloud.command(place, args).output().expect("the program runs"));
+    assert_eq!(said.code, 0, "{}: {said}", cloud.method);
+    said.objects()
 }
 
 #[test]
 fn bigquery_holds_the_same_books() {
     for method in ["load_job", "storage_write_pending", "storage_write"] {
-        let (place, cloud) = (shop(), Cloud::new(method));
+        let (place, cloud) = (shop(), Cloud::new("books", method));
         export(&place, method);
         for _ in 0..2 {
-            cloud.good(&place, &["runs", "export", "--to", "bigquery://acme/books", "--json"]);
+            told(&cloud, &place, &["runs", "export", "--to", "bigquery://acme/books", "--json"]);
         }
         for table in TABLES {
             // The load's own rows, which every copy has.
             let load = "select run from longshore_runs where pipeline like 'load:%'";
             let sql = format!("select * from {table} where run in ({load})");
             let here = place.rows(&sql);
-            let there = cloud.good(&place, &["query", "--on", "bigquery://acme/books", &sql, "--json"]);
+            let there = told(&cloud, &place, &["query", "--on", "bigquery://acme/books", &sql, "--json"]);
             let sorted = |mut rows: Vec<Value>| {
                 rows.sort_by_key(Value::to_string);
                 rows

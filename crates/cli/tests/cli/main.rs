@@ -6,6 +6,7 @@
 mod arguments;
 mod bigquery;
 mod check_bigquery;
+mod cloud;
 mod export;
 mod extremes;
 mod faults;
