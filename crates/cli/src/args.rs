@@ -185,6 +185,9 @@ pub struct RunArgs {
     /// Read everything again, whatever landed before, and replace the tables in the same commit.
     #[arg(long, env = "LONGSHORE_FULL_REFRESH", value_parser = FalseyValueParser::new(), hide_env = true)]
     pub full_refresh: bool,
+    /// End when everything that an endless source has now has landed.
+    #[arg(long, env = "LONGSHORE_UNTIL_IDLE", value_parser = FalseyValueParser::new(), hide_env = true)]
+    pub until_idle: bool,
     /// How it runs.
     #[command(flatten)]
     pub limits: Limits,

@@ -6,6 +6,7 @@ mod commands;
 mod console;
 mod destination;
 mod exit;
+mod flow;
 mod interrupt;
 mod listing;
 mod pipeline;

@@ -91,6 +91,10 @@ impl Reporter {
             RunEvent::Parked { table, reason, .. } => {
                 self.bar.suspend(|| self.console.warning(format!("table {table} cannot be published for now: {reason}")));
             }
+            RunEvent::Unparked { table } => {
+                self.bar.suspend(|| self.console.note(format!("table {table} shows all that waited for it")));
+            }
+            RunEvent::Flow(flow) => self.bar.set_message(crate::flow::line(flow)),
             RunEvent::Progress { bytes, rows, rejects, phase } => self.advance(*bytes, *rows, *rejects, *phase),
             RunEvent::Finished { .. } => self.done(),
             _ => {}

@@ -14,6 +14,7 @@ use longshore_core::Result;
 use longshore_core::destination::Destination;
 use longshore_core::error::{Code, Error, Kind, code};
 use longshore_core::source::Source;
+use longshore_core::stream::StreamSource;
 use serde_json::Value;
 
 /// Every connector, sources first.
@@ -46,6 +47,13 @@ pub enum Make {
         /// What it reads, for people.
         inputs: fn(&Value) -> Vec<String>,
     },
+    /// A source that never ends.
+    Stream {
+        /// Makes it.
+        open: fn(Value, &Surroundings) -> Result<Arc<dyn StreamSource>>,
+        /// What it reads, for people.
+        inputs: fn(&Value) -> Vec<String>,
+    },
     /// A destination.
     Destination {
         /// Makes it.
@@ -70,7 +78,7 @@ impl Declaration {
     /// `source` or `destination`.
     pub fn role(&self) -> &'static str {
         match self.make {
-            Make::Source { .. } => "source",
+            Make::Source { .. } | Make::Stream { .. } => "source",
             Make::Destination { .. } => "destination",
         }
     }

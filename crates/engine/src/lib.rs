@@ -24,7 +24,7 @@ mod stream;
 
 pub use error::ALL as CODES;
 pub use pipeline::{Keep, Outcome, Pipeline, StreamSettings};
-pub use plan::{RunPlan, TablePlan, plan};
+pub use plan::{RunPlan, TablePlan, plan, plan_stream};
 pub use repair::{Finding, repair};
 pub use run::run;
 pub use stream::run_stream;

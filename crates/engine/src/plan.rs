@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use longshore_core::Result;
 use longshore_core::budget::Budget;
+use longshore_core::commit::Contract;
 use longshore_core::destination::{Destination, Mode, Plan, SchemaChange};
 use longshore_core::error::{Error, Kind, Retry};
 use longshore_core::event::{Events, Observer};
@@ -12,6 +13,7 @@ use longshore_core::schema::TableSchema;
 use longshore_core::source::{Context, Source};
 use longshore_core::stop::Stop;
 use longshore_core::store::Store;
+use longshore_core::stream::StreamSource;
 
 use crate::pipeline::Pipeline;
 use crate::prepare::wanted;
@@ -51,14 +53,7 @@ pub async fn plan(
     pipeline: &Pipeline,
     observer: Arc<dyn Observer>,
 ) -> Result<RunPlan> {
-    let cx = Context {
-        pipeline: pipeline.name.clone(),
-        run: String::new(),
-        budget: Budget::new(pipeline.memory),
-        lanes: pipeline.lanes,
-        events: Events::new(observer),
-        stop: Stop::default(),
-    };
+    let cx = context(pipeline, observer);
     let found = source.splits(&cx, store.as_ref()).await?;
     let inputs: Vec<(String, u64)> = found.splits.iter().map(|split| (split.name.clone(), split.bytes)).collect();
     let bytes = inputs.iter().map(|(_, bytes)| bytes).sum();
@@ -67,6 +62,41 @@ pub async fn plan(
     let looked = look(destination.as_ref(), changes, bytes).await?;
     let refused = described.refused.into_iter().map(|(split, reject)| (split.name, reject.reason)).collect();
     Ok(RunPlan { inputs, skipped: found.skipped, refused, ..looked })
+}
+
+/// Looks at what an endless source reads and says what a run would do to the tables that have schema files. Changes nothing. Other tables are
+/// found when messages come for them.
+pub async fn plan_stream(
+    source: Arc<dyn StreamSource>,
+    destination: Arc<dyn Destination>,
+    pipeline: &Pipeline,
+    observer: Arc<dyn Observer>,
+) -> Result<RunPlan> {
+    let inputs = source.inspect(&context(pipeline, observer)).await?.into_iter().map(|line| (line, 0)).collect();
+    let mut changes = Vec::new();
+    if let Some(folder) = &pipeline.stream.schemas {
+        let (tables, wrong) = crate::stream::schemas(folder)?;
+        if let Some(error) = wrong.into_iter().next() {
+            return Err(error);
+        }
+        for (table, wanted) in tables {
+            let options = pipeline.options(&table);
+            changes.push(SchemaChange { table, wanted, contract: Contract::Evolve, disposition: pipeline.disposition, options });
+        }
+    }
+    let looked = look(destination.as_ref(), changes, 0).await?;
+    Ok(RunPlan { inputs, ..looked })
+}
+
+fn context(pipeline: &Pipeline, observer: Arc<dyn Observer>) -> Context {
+    Context {
+        pipeline: pipeline.name.clone(),
+        run: String::new(),
+        budget: Budget::new(pipeline.memory),
+        lanes: pipeline.lanes,
+        events: Events::new(observer),
+        stop: Stop::default(),
+    }
 }
 
 /// What would become of the tables, and what the destination says besides.

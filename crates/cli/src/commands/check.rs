@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use longshore_core::error::Result;
 use longshore_core::inspection::{Finding, Verdict};
-use longshore_engine::{RunPlan, plan};
+use longshore_engine::{RunPlan, plan, plan_stream};
 use serde_json::{Value, json};
 
 use super::run::read;
@@ -13,6 +13,7 @@ use super::{store_to_look_at, surroundings};
 use crate::args::CheckArgs;
 use crate::console::Console;
 use crate::exit;
+use crate::pipeline::Opened;
 use crate::reporter::{Reporter, changed};
 use crate::units;
 
@@ -25,7 +26,10 @@ pub async fn run(console: &Console, store: &Path, args: &CheckArgs) -> Result<u8
     let destination = file.open_destination(&surroundings)?;
     let books = store_to_look_at(store).await?;
     let reporter = Arc::new(Reporter::new(&console.without_events()));
-    let plan = plan(books, source, destination, &file.pipeline, reporter.clone()).await?;
+    let plan = match source {
+        Opened::Finite(source) => plan(books, source, destination, &file.pipeline, reporter.clone()).await?,
+        Opened::Endless(source) => plan_stream(source, destination, &file.pipeline, reporter.clone()).await?,
+    };
     reporter.done();
     if console.json {
         objects(console, &plan)?

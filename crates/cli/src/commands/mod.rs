@@ -78,7 +78,7 @@ fn surroundings(store: &Path, disposition: WriteDisposition) -> Surroundings {
 fn open_files(config: &FilesConfig, surroundings: &Surroundings) -> Result<Arc<dyn Source>> {
     match connector("files")?.make {
         Make::Source { open, .. } => open(settings(config)?, surroundings),
-        Make::Destination { .. } => Err(Error::new(Kind::Bug, code::BUG, "`files` is not a source")),
+        Make::Destination { .. } | Make::Stream { .. } => Err(Error::new(Kind::Bug, code::BUG, "`files` is not a source")),
     }
 }
 
@@ -87,7 +87,9 @@ fn open_dataset(dataset: &Dataset, store: &Path) -> Result<Arc<dyn Destination>>
     let (name, settings) = dataset.connector()?;
     match connector(name)?.make {
         Make::Destination { open, .. } => open(settings, &surroundings(store, WriteDisposition::Append)),
-        Make::Source { .. } => Err(Error::new(Kind::Bug, code::BUG, format!("`{name}` is not a destination"))),
+        Make::Source { .. } | Make::Stream { .. } => {
+            Err(Error::new(Kind::Bug, code::BUG, format!("`{name}` is not a destination")))
+        }
     }
 }
 

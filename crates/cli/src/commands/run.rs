@@ -5,37 +5,66 @@ use std::sync::Arc;
 
 use longshore_core::commit::WriteDisposition;
 use longshore_core::error::{Error, Kind, Result, code};
+use longshore_core::event::Observer;
+use longshore_core::stop::Stop;
+use longshore_engine::Outcome;
 
 use super::{limit, open_store, surroundings};
 use crate::args::{PipelineArgs, RunArgs, unique};
 use crate::console::Console;
 use crate::destination::Dataset;
 use crate::interrupt;
-use crate::pipeline::PipelineFile;
+use crate::pipeline::{Opened, PipelineFile};
 use crate::reporter::Reporter;
 use crate::summary::{self, Landed};
 
-/// Runs the pipeline once.
+/// Runs the pipeline once; an endless one until it is told to stop, or has caught up.
 pub async fn run(console: &Console, store: &Path, args: &RunArgs) -> Result<u8> {
     let mut file = read(&args.pipeline)?;
     limit(&mut file.pipeline, &args.limits);
+    if file.is_endless() && args.full_refresh {
+        let message =
+            format!("`{}` is a source that never ends, so nothing can be read again as a whole", file.source.declaration.name);
+        return Err(
+            Error::new(Kind::Usage, code::USAGE, message).hint("to read a topic again, run it under another pipeline's name")
+        );
+    }
+    if !file.is_endless() && args.until_idle {
+        console.note("the pipeline's source has an end; `--until-idle` changes nothing");
+    }
     if args.full_refresh {
         file.pipeline.disposition = WriteDisposition::Truncate;
     }
-    if file.scheduled {
+    if file.schedule.is_some() {
         console.note("the pipeline has a schedule; `run` runs it now, once");
     }
     let stop = interrupt::stop_on_signals(console)
         .map_err(|e| Error::new(Kind::Bug, code::BUG, "signals cannot be listened to").caused_by(e))?;
+    let reporter = Arc::new(Reporter::new(console));
+    let result = execute(&file, store, reporter.clone(), stop, args.until_idle).await;
+    let dataset = dataset(&file);
+    let landed = Landed { place: file.pipeline.destination.clone(), dataset, store: summary::unusual(store) };
+    summary::finish(console, &reporter, &landed, result)
+}
+
+/// One run of a pipeline of either kind.
+pub async fn execute(
+    file: &PipelineFile,
+    store: &Path,
+    observer: Arc<dyn Observer>,
+    stop: Stop,
+    until_idle: bool,
+) -> Result<Outcome> {
     let surroundings = surroundings(store, file.pipeline.disposition);
     let source = file.open_source(&surroundings)?;
     let destination = file.open_destination(&surroundings)?;
     let books = open_store(store).await?;
-    let reporter = Arc::new(Reporter::new(console));
-    let result = longshore_engine::run(books, source, destination, &file.pipeline, reporter.clone(), stop).await;
-    let dataset = dataset(&file);
-    let landed = Landed { place: file.pipeline.destination.clone(), dataset, store: summary::unusual(store) };
-    summary::finish(console, &reporter, &landed, result)
+    match source {
+        Opened::Finite(source) => longshore_engine::run(books, source, destination, &file.pipeline, observer, stop).await,
+        Opened::Endless(source) => {
+            longshore_engine::run_stream(books, source, destination, &file.pipeline, observer, stop, until_idle).await
+        }
+    }
 }
 
 /// Reads the pipeline file with its variables.

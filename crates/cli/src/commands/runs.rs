@@ -94,6 +94,16 @@ async fn show(console: &Console, books: &Arc<dyn Store>, id: &str) -> Result<()>
     }
     rows.push(vec!["records".to_owned(), accounted(&summary)]);
     console.data(listing::aligned(&["", ""], &rows))?;
+    let last_flow = history.iter().rev().find_map(|line| match &line.event {
+        RunEvent::Flow(flow) => Some((line.at, flow)),
+        _ => None,
+    });
+    if let Some((at, flow)) = last_flow {
+        console.data(format!("\nflow at {}: {}", time(at), crate::flow::line(flow)))?;
+        if !flow.tables.is_empty() {
+            console.data(crate::flow::tables(flow))?;
+        }
+    }
     console.data("\nevents")?;
     events(console, &history)?;
     if !receipts.is_empty() {
@@ -197,6 +207,8 @@ fn words(event: &RunEvent) -> String {
             format!("commit {n} published in {table}{name}: {}", units::count(*rows, "row", "rows"))
         }
         RunEvent::Parked { n, table, reason } => format!("commit {n} parked for {table}: {reason}"),
+        RunEvent::Unparked { table } => format!("{table} shows all that was parked for it"),
+        RunEvent::Flow(flow) => crate::flow::line(flow),
         RunEvent::Completed { n } => format!("commit {n} complete"),
         RunEvent::Finished { status: end, error, .. } => {
             let why = error.as_ref().map_or_else(String::new, |error| format!(": {error}"));

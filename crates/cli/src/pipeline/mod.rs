@@ -6,21 +6,24 @@ mod tables;
 pub mod yaml;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use longshore_connectors::{ALL, Declaration, Make, Surroundings, find};
 use longshore_core::commit::{Contract, DEAD_LETTERS, WriteDisposition};
 use longshore_core::destination::Destination;
 use longshore_core::error::{Error, Kind, Place, Result, code};
 use longshore_core::source::Source;
-use longshore_engine::Pipeline;
+use longshore_core::stream::StreamSource;
+use longshore_engine::{Pipeline, StreamSettings};
 use serde_json::Value;
 
 use self::conform::{conform, unknown};
 use self::interpolate::Variables;
 use self::tables::TableSettings;
 use self::yaml::{Content, Node, invalid};
+use crate::units;
 
 /// A pipeline: where rows come from, where they land, and under which rules. Values may name variables: `${NAME}`, or
 /// `${NAME:-default}`. Relative paths count from the working directory.
@@ -43,9 +46,23 @@ pub struct Settings {
     /// What does not fit.
     #[serde(default)]
     dead_letters: DeadLetterSettings,
-    /// When to run. Taken note of; `longshore run` runs at once.
+    /// When `longshore serve` runs it; `longshore run` runs it at once.
     #[serde(default)]
-    schedule: Option<Value>,
+    schedule: Option<Schedule>,
+    /// When what an endless source brings is committed.
+    #[serde(default)]
+    commit: CommitSettings,
+    /// A folder of schema files for the tables of an endless source, in BigQuery's own JSON: `TABLE.json` or `TABLE.schema.json`. Its tables are
+    /// made, and get the columns that are added to their files, while the pipeline runs.
+    #[serde(default)]
+    schemas: Option<PathBuf>,
+    /// Whether a table that an endless source names and that is not there is made, in the shape of its first messages. Columns are then added,
+    /// too, unless `tables` says otherwise.
+    #[serde(default)]
+    create_tables: bool,
+    /// What becomes of a table of an endless source that cannot be written for a while: the others go on, and its rows wait.
+    #[serde(default)]
+    parking: ParkingSettings,
 }
 
 /// What becomes of the rows that a table has.
@@ -73,12 +90,53 @@ struct DeadLetterSettings {
     stop_on_max: bool,
 }
 
+/// When what an endless source brings is committed: as soon as one of these is reached.
+#[derive(Debug, Clone, Default, serde::Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct CommitSettings {
+    /// The time after the first message: `1s`, `5m`. `10s` if not given.
+    every: Option<String>,
+    /// Messages; a million if not given.
+    messages: Option<u64>,
+    /// Bytes of messages: `64MB`. `256MiB` if not given.
+    bytes: Option<String>,
+}
+
+/// What becomes of a table that cannot be written for a while.
+#[derive(Debug, Clone, Default, serde::Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct ParkingSettings {
+    /// How long a commit waits for the table before it is completed without it. `30s` if not given.
+    after: Option<String>,
+    /// Bytes of rows that may wait in all; with more the run ends. `10GiB` if not given.
+    max: Option<String>,
+}
+
+/// When a pipeline is run.
+#[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// Minute, hour, day of the month, month, day of the week; or with seconds before them: `0 3 * * *`.
+    pub cron: String,
+    /// The time zone that these are of, by its IANA name: `Europe/Oslo`. UTC if not given.
+    #[serde(default)]
+    pub time_zone: Option<String>,
+}
+
 /// A connector with its settings.
 pub struct Connector {
     /// Which one.
     pub declaration: &'static Declaration,
     /// Its settings, checked against its schema.
     pub settings: Value,
+}
+
+/// A source, made.
+pub enum Opened {
+    /// One that a run reads to its end.
+    Finite(Arc<dyn Source>),
+    /// One that never ends.
+    Endless(Arc<dyn StreamSource>),
 }
 
 /// A pipeline file, read and checked.
@@ -89,8 +147,8 @@ pub struct PipelineFile {
     pub source: Connector,
     /// Where it lands.
     pub destination: Connector,
-    /// Whether the file has a schedule.
-    pub scheduled: bool,
+    /// When `serve` runs it.
+    pub schedule: Option<Schedule>,
 }
 
 /// The JSON schema of a pipeline file, without its connectors' settings.
@@ -124,22 +182,28 @@ impl PipelineFile {
         let source = connector(&root, "source")?;
         let destination = connector(&root, "destination")?;
         let pipeline = settings.pipeline(&root, &source, &destination)?;
-        Ok(Self { pipeline, source, destination, scheduled: settings.schedule.is_some() })
+        Ok(Self { pipeline, source, destination, schedule: settings.schedule })
     }
 
     /// Makes the source.
-    pub fn open_source(&self, surroundings: &Surroundings) -> Result<Arc<dyn Source>> {
+    pub fn open_source(&self, surroundings: &Surroundings) -> Result<Opened> {
         match self.source.declaration.make {
-            Make::Source { open, .. } => open(self.source.settings.clone(), surroundings),
+            Make::Source { open, .. } => Ok(Opened::Finite(open(self.source.settings.clone(), surroundings)?)),
+            Make::Stream { open, .. } => Ok(Opened::Endless(open(self.source.settings.clone(), surroundings)?)),
             Make::Destination { .. } => Err(self.source.misplaced()),
         }
+    }
+
+    /// Whether the source never ends.
+    pub fn is_endless(&self) -> bool {
+        matches!(self.source.declaration.make, Make::Stream { .. })
     }
 
     /// Makes the destination.
     pub fn open_destination(&self, surroundings: &Surroundings) -> Result<Arc<dyn Destination>> {
         match self.destination.declaration.make {
             Make::Destination { open, .. } => open(self.destination.settings.clone(), surroundings),
-            Make::Source { .. } => Err(self.destination.misplaced()),
+            Make::Source { .. } | Make::Stream { .. } => Err(self.destination.misplaced()),
         }
     }
 }
@@ -169,18 +233,23 @@ impl Settings {
             Ok((name.clone(), table.options(node)?))
         };
         let any = self.tables.get("*");
+        let endless = matches!(source.declaration.make, Make::Stream { .. });
         let contracts = self.tables.iter().filter(|(name, _)| *name != "*");
         Ok(Pipeline {
             name: self.pipeline.clone(),
             inputs: match source.declaration.make {
-                Make::Source { inputs, .. } => inputs(&source.settings),
+                Make::Source { inputs, .. } | Make::Stream { inputs, .. } => inputs(&source.settings),
                 Make::Destination { .. } => return Err(source.misplaced()),
             },
             destination: match destination.declaration.make {
                 Make::Destination { place, .. } => place(&destination.settings)?,
-                Make::Source { .. } => return Err(destination.misplaced()),
+                Make::Source { .. } | Make::Stream { .. } => return Err(destination.misplaced()),
             },
-            contract: any.and_then(TableSettings::contract).unwrap_or(Contract::Evolve),
+            contract: any.and_then(TableSettings::contract).unwrap_or(if endless && !self.create_tables {
+                Contract::Freeze
+            } else {
+                Contract::Evolve
+            }),
             contracts: contracts.filter_map(|(name, table)| Some((name.clone(), table.contract()?))).collect(),
             disposition: match self.write {
                 Write::Append => WriteDisposition::Append,
@@ -191,7 +260,32 @@ impl Settings {
             changes: self.tables.iter().filter_map(|(name, table)| Some((name.clone(), table.changes()?))).collect(),
             max_dead_letters: self.dead_letters.max,
             stop_on_max: self.dead_letters.stop_on_max,
+            stream: self.stream(root)?,
             ..Pipeline::default()
+        })
+    }
+}
+
+impl Settings {
+    /// How an endless source is landed.
+    fn stream(&self, root: &Node) -> Result<StreamSettings> {
+        let node = |block: &str, key: &str| root.get(block).and_then(|node| node.get(key)).unwrap_or(root);
+        let read = |block: &str, key: &str, text: &Option<String>, parse: fn(&str) -> Result<u64, String>, or: u64| match text {
+            None => Ok(or),
+            Some(text) => parse(text).map_err(|why| invalid(node(block, key).place.clone(), format!("`{block}.{key}`: {why}"))),
+        };
+        let millis = |text: &str| Ok(units::duration(text)?.as_millis() as u64);
+        let default = StreamSettings::default();
+        let (every, park_after) = (default.commit_every.as_millis() as u64, default.park_after.as_millis() as u64);
+        Ok(StreamSettings {
+            commit_every: Duration::from_millis(read("commit", "every", &self.commit.every, millis, every)?.max(1)),
+            commit_messages: self.commit.messages.unwrap_or(default.commit_messages).max(1),
+            commit_bytes: read("commit", "bytes", &self.commit.bytes, units::bytes, default.commit_bytes)?.max(1),
+            schemas: self.schemas.clone(),
+            create_tables: self.create_tables,
+            park_after: Duration::from_millis(read("parking", "after", &self.parking.after, millis, park_after)?.max(1)),
+            max_parked_bytes: read("parking", "max", &self.parking.max, units::bytes, default.max_parked_bytes)?,
+            ..default
         })
     }
 }

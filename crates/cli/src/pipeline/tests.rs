@@ -47,7 +47,7 @@ fn a_whole_pipeline_file_is_read() {
     assert_eq!(file.pipeline.options("customers"), TableOptions::default());
     assert_eq!(file.pipeline.disposition, WriteDisposition::Truncate);
     assert_eq!(file.pipeline.max_dead_letters, Some(100));
-    assert!(!file.pipeline.stop_on_max && file.scheduled);
+    assert!(!file.pipeline.stop_on_max && file.schedule.is_some());
     assert_eq!(file.source.settings["records"]["orders"], "/Root/Orders/Order");
 }
 

@@ -29,6 +29,7 @@ use longshore_core::failpoint;
 use longshore_core::lanes::in_lanes;
 use longshore_core::position::{Covers, Partition, Position};
 use longshore_core::retry::{Patience, Policy};
+use longshore_core::schema::TableSchema;
 use longshore_core::source::Context;
 use longshore_core::stop::Stop;
 use longshore_core::store::Store;
@@ -101,6 +102,14 @@ pub async fn run_stream(
     written?;
     let over_max = pipeline.max_dead_letters.is_some_and(|max| summary.rejects > max);
     Ok(Outcome { run, summary, over_max })
+}
+
+/// The tables of a folder of schema files, and why others of its files cannot be used.
+pub(crate) fn schemas(folder: &std::path::Path) -> Result<(BTreeMap<String, TableSchema>, Vec<Error>)> {
+    let mut schemas = schemas::Schemas::default();
+    let (tables, wrong) = schemas.refresh(folder)?;
+    let of = |table: String| schemas.of(&table).cloned().map(|schema| (table, schema));
+    Ok((tables.into_iter().filter_map(of).collect(), wrong))
 }
 
 /// What comes with every commit would fill the history of a run that never ends.
