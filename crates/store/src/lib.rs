@@ -29,6 +29,7 @@ pub mod error;
 mod filesystem;
 mod history;
 pub mod memory;
+mod rows;
 pub mod sqlite;
 
 pub use memory::MemoryStore;

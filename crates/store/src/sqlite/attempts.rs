@@ -9,9 +9,11 @@ use longshore_core::store::{Attempts, Writer};
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
-use super::database::{Failure, list};
+use super::database::list;
 use super::journal::pipeline_id;
 use super::workers::{check_writer, doom_of_gone, forget_expired};
+
+use crate::rows::Failure;
 
 #[async_trait]
 impl Attempts for SqliteStore {

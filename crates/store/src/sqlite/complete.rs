@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use longshore_core::commit::{CommitNumber, Completion, Draft, Entry, EntryState, Landing, Receipt};
 use sqlx::SqliteConnection;
 
-use super::database::{Failure, list, now_nanos};
+use super::database::{list, now_nanos};
 use super::journal::{entry, pipeline_id};
 use super::leases::check_epoch;
 use crate::error;
+use crate::rows::Failure;
 
 const PUBLISH: &str = "INSERT INTO published (pipeline, table_name, n) SELECT ?, value, ? FROM json_each(?) WHERE true
     ON CONFLICT (pipeline, table_name) DO UPDATE SET n = max(n, excluded.n)";

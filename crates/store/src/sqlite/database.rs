@@ -9,6 +9,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::rows::Failure;
+
 /// How long a statement waits for other processes that write.
 pub(super) const BUSY: Duration = Duration::from_secs(10);
 
@@ -21,34 +23,6 @@ pub(super) struct Database {
     options: SqliteConnectOptions,
     writer: Mutex<Option<SqliteConnection>>,
     readers: SqlitePool,
-}
-
-/// Why a step of a transaction ends it.
-pub(super) enum Failure {
-    /// SQLite says so.
-    Sql(sqlx::Error),
-    /// A row does not hold what it should.
-    Damaged(serde_json::Error),
-    /// A contract is not met.
-    Refused(Error),
-}
-
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Sql(error)
-    }
-}
-
-impl From<serde_json::Error> for Failure {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Damaged(error)
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Refused(error)
-    }
 }
 
 impl Database {
@@ -209,11 +183,6 @@ pub(super) fn from_nanos(nanos: i64) -> DateTime<Utc> {
 
 pub(super) fn now_nanos() -> i64 {
     to_nanos(Utc::now())
-}
-
-/// A bound on rows as SQLite takes it.
-pub(super) fn limit(rows: usize) -> i64 {
-    i64::try_from(rows).unwrap_or(i64::MAX)
 }
 
 /// A list as one parameter: a JSON array, which `json_each` turns into rows.

@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 use longshore_core::Result;
-use longshore_core::commit::DeadLetterState;
 use longshore_core::store::{DeadLetterFilter, DeadLetterIndex, IndexedDeadLetter};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::SqliteStore;
-use super::database::{Failure, from_nanos, limit, list};
+use super::database::{from_nanos, list};
+
+use crate::rows::{Failure, letter_state, letter_state_number, limit};
 
 type Row = (String, i64, String, i64, String, i64);
 
@@ -50,7 +51,7 @@ async fn find(connection: &mut SqliteConnection, filter: &DeadLetterFilter) -> R
         query.push(" AND d.code = ").push_bind(code);
     }
     if let Some(state) = filter.state {
-        query.push(" AND d.state = ").push_bind(to_number(state));
+        query.push(" AND d.state = ").push_bind(letter_state_number(state));
     }
     query.push(" ORDER BY d.seq");
     if filter.limit > 0 {
@@ -59,24 +60,8 @@ async fn find(connection: &mut SqliteConnection, filter: &DeadLetterFilter) -> R
     let rows: Vec<Row> = query.build_query_as().fetch_all(connection).await?;
     rows.into_iter()
         .map(|(pipeline, n, run, at, letter, state)| {
-            let state = to_state(state);
+            let state = letter_state(state);
             Ok(IndexedDeadLetter { key: serde_json::from_str(&letter)?, state, pipeline, n, run, at: from_nanos(at) })
         })
         .collect()
-}
-
-fn to_number(state: DeadLetterState) -> i64 {
-    match state {
-        DeadLetterState::Open => 0,
-        DeadLetterState::Replayed => 1,
-        DeadLetterState::Dropped => 2,
-    }
-}
-
-fn to_state(number: i64) -> DeadLetterState {
-    match number {
-        0 => DeadLetterState::Open,
-        1 => DeadLetterState::Replayed,
-        _ => DeadLetterState::Dropped,
-    }
 }

@@ -9,9 +9,9 @@ use longshore_core::position::Covers;
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
-use super::database::{Failure, list, to_nanos};
-use super::journal::to_state;
+use super::database::{list, to_nanos};
 use crate::error;
+use crate::rows::{Failure, entry_state};
 
 /// Ids are forgotten so many at a time, so that others do not wait long; those of one commit together.
 const PORTION: usize = 20_000;
@@ -85,7 +85,7 @@ impl SqliteStore {
     ) -> Result<BTreeMap<String, EntryState>, Failure> {
         let query = sqlx::query_as(KNOWN).bind(scope).bind(list(ids)?).bind(pipeline);
         let rows: Vec<(String, i64)> = query.fetch_all(self.database.readers()).await?;
-        Ok(rows.into_iter().map(|(id, state)| (id, to_state(state))).collect())
+        Ok(rows.into_iter().map(|(id, state)| (id, entry_state(state))).collect())
     }
 
     /// Forgets ids until there are no old ones left.

@@ -11,12 +11,13 @@ use longshore_core::position::{Checkpoint, Covers, Delta, Partition, Position};
 use longshore_core::store::{Journal, PipelineState, Writer};
 use sqlx::SqliteConnection;
 
-use super::database::{Failure, from_nanos, limit, list, to_nanos};
+use super::database::{from_nanos, list, to_nanos};
 use super::ids::take_ids;
 use super::leases::check_epoch;
 use super::workers::check_writer;
 use super::{SqliteStore, complete, repair};
 use crate::error;
+use crate::rows::{Failure, decode_all, entry_state, limit};
 
 /// Entries that are not acknowledged. The condition has to be written as the index has it.
 pub(super) const OPEN_ENTRIES: &str =
@@ -83,7 +84,7 @@ impl Journal for SqliteStore {
         let rows: Result<Vec<(i64, i64)>, Failure> =
             async { Ok(sqlx::query_as(SQL).bind(pipeline).bind(list(numbers)?).fetch_all(self.database.readers()).await?) }.await;
         let rows = rows.map_err(|failure| self.database.error("reading", failure))?;
-        Ok(rows.into_iter().map(|(n, state)| (n, to_state(state))).collect())
+        Ok(rows.into_iter().map(|(n, state)| (n, entry_state(state))).collect())
     }
 
     async fn known_ids(&self, pipeline: &str, scope: &str, ids: &[String]) -> Result<BTreeMap<String, EntryState>> {
@@ -193,20 +194,7 @@ pub(super) async fn entry(connection: &mut SqliteConnection, pipeline: &str, n: 
 }
 
 fn to_entry((n, state, amendment, at, draft): EntryRow) -> Result<Entry, Failure> {
-    Ok(Entry { n, draft: serde_json::from_str(&draft)?, amendment, state: to_state(state), at: from_nanos(at) })
-}
-
-pub(super) fn to_state(number: i64) -> EntryState {
-    match number {
-        0 => EntryState::Journalled,
-        1 => EntryState::Complete,
-        _ => EntryState::Acknowledged,
-    }
-}
-
-/// Values that are kept as JSON.
-pub(super) fn decode_all<T: serde::de::DeserializeOwned>(texts: &[String]) -> Result<Vec<T>, Failure> {
-    texts.iter().map(|text| serde_json::from_str(text).map_err(Failure::from)).collect()
+    Ok(Entry { n, draft: serde_json::from_str(&draft)?, amendment, state: entry_state(state), at: from_nanos(at) })
 }
 
 /// Step 2. Everything that can refuse comes before the entry is written; an error rolls all of it back.

@@ -14,10 +14,11 @@ use longshore_core::Result;
 use longshore_core::store::{Lease, LeaseAnswer, Leases};
 use sqlx::SqliteConnection;
 
-use super::database::{Failure, now_nanos};
+use super::database::now_nanos;
 use super::journal::ensure_pipeline;
 use super::{SqliteStore, folder_error};
 use crate::error;
+use crate::rows::Failure;
 
 /// The lock of a lease that this store object holds.
 pub(super) struct HeldLock {

@@ -6,8 +6,8 @@ use longshore_core::commit::Landing;
 use longshore_core::store::FileLedger;
 
 use super::SqliteStore;
-use super::database::Failure;
-use super::journal::decode_all;
+
+use crate::rows::{Failure, decode_all};
 
 #[async_trait]
 impl FileLedger for SqliteStore {

@@ -7,7 +7,9 @@ use longshore_core::Result;
 use longshore_core::error::{Error, Kind, code};
 use sqlx::SqliteConnection;
 
-use super::database::{Database, Failure, now_nanos};
+use super::database::{Database, now_nanos};
+
+use crate::rows::Failure;
 
 /// One text a version, from version 1 on.
 pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];

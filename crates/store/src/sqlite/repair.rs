@@ -7,9 +7,11 @@ use longshore_core::position::{Covers, Partition};
 use sqlx::SqliteConnection;
 
 use super::complete::add_landings;
-use super::database::{Failure, list, to_nanos};
+use super::database::{list, to_nanos};
 use super::ids::add_ids;
 use super::journal::{ensure_pipeline, pipeline_id};
+
+use crate::rows::Failure;
 
 /// Takes over marks, landings and positions, and the identity of a pipeline whose store is lost.
 pub(super) async fn adopt(connection: &mut SqliteConnection, pipeline: &str, adoption: &Adoption) -> Result<(), Failure> {

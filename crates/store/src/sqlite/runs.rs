@@ -7,9 +7,10 @@ use longshore_core::store::{HistoryLine, Run, Runs};
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
-use super::database::{Failure, from_nanos, limit, list, now_nanos};
+use super::database::{from_nanos, list, now_nanos};
 use crate::error;
 use crate::history::{CANDIDATES, goes_on_after_finish, is_kept, new_run_id, summarise};
+use crate::rows::{Failure, limit};
 
 /// A run with its last event, and whether any event shows work.
 const SELECT: &str = "SELECT r.id, r.pipeline, r.started_at,

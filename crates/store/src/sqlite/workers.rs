@@ -8,10 +8,10 @@ use longshore_core::store::{Worker, Workers, Writer};
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
-use super::database::Failure;
 use super::journal::{ensure_pipeline, pipeline_id};
 use super::leases::{check_epoch, expiry, now_millis};
 use crate::error;
+use crate::rows::Failure;
 
 #[async_trait]
 impl Workers for SqliteStore {
