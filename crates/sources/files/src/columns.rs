@@ -29,9 +29,8 @@ use longshore_core::source::Target;
 
 pub use lookup::Lookup;
 
-use crate::tape::{Records, Row};
-use misfit::Misfit;
-pub use misfit::shorten;
+use crate::tape::{Records, Row, Tape};
+pub use misfit::{Misfit, shorten};
 
 /// Turns records into rows of one table. Made once per file and table; shared by all lanes.
 pub struct Decoder {
@@ -49,6 +48,17 @@ pub struct Decoded {
     /// Rows in the target's schema, and rejects in the order of the file.
     pub batch: Batch,
     /// Values of unknown columns that were dropped under [`Contract::Ignore`], by path.
+    pub ignored: BTreeMap<String, u64>,
+}
+
+/// What [`Decoder::fit`] gives.
+#[derive(Debug)]
+pub struct Fitted {
+    /// The records that fit, in their order.
+    pub rows: RecordBatch,
+    /// The others: the number of each among all, ascending, and why.
+    pub misfits: Vec<(usize, Misfit)>,
+    /// As in [`Decoded`].
     pub ignored: BTreeMap<String, u64>,
 }
 
@@ -108,28 +118,31 @@ impl Decoder {
     /// Decodes the records of one chunk whose raw bytes are `bytes`. Fails only by a fault of ours.
     pub fn decode(&self, records: Records, bytes: &[u8]) -> Result<Decoded> {
         let Records { tape, rows, mut rejects } = records;
-        let mut build = build::Build::new(&tape, self.contract, rows.len());
         let tokens: Vec<u32> = rows.iter().map(|row| row.token).collect();
-        let arrays = build.level(&self.level, &tokens, None)?;
-        let build::Build { bad, ignored, .. } = build;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        let mut batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
-            .map_err(|e| Error::new(Kind::Bug, code::BUG, "decoded columns do not make a batch").caused_by(e))?;
-        let bad_rows = bad.iter().filter(|misfit| misfit.is_some()).count();
-        if bad_rows > 0 {
-            batch = self.without(batch, &bad, bad_rows)?;
-            for (row, misfit) in rows.iter().zip(bad) {
-                if let Some(misfit) = misfit {
-                    rejects.push(self.reject(row, *misfit, bytes));
-                }
-            }
-        }
+        let Fitted { rows: batch, misfits, ignored } = self.fit(&tape, &tokens)?;
+        rejects.extend(misfits.into_iter().map(|(row, misfit)| self.reject(&rows[row], misfit, bytes)));
         for reject in &mut rejects {
             reject.table = Some(self.table.clone());
             reject.decoding = Some(self.decoding.clone());
         }
         rejects.sort_by_key(|reject| reject.index);
         Ok(Decoded { batch: Batch { table: self.table.clone(), rows: Rows::Plain(batch), rejects }, ignored })
+    }
+
+    /// Decodes the records at these places of a tape. Fails only by a fault of ours.
+    pub fn fit(&self, tape: &Tape, records: &[u32]) -> Result<Fitted> {
+        let mut build = build::Build::new(tape, self.contract, records.len());
+        let arrays = build.level(&self.level, records, None)?;
+        let build::Build { bad, ignored, .. } = build;
+        let options = RecordBatchOptions::new().with_row_count(Some(records.len()));
+        let mut rows = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
+            .map_err(|e| Error::new(Kind::Bug, code::BUG, "decoded columns do not make a batch").caused_by(e))?;
+        let bad_rows = bad.iter().filter(|misfit| misfit.is_some()).count();
+        if bad_rows > 0 {
+            rows = self.without(rows, &bad, bad_rows)?;
+        }
+        let misfits = bad.into_iter().enumerate().filter_map(|(row, misfit)| Some((row, *misfit?))).collect();
+        Ok(Fitted { rows, misfits, ignored })
     }
 
     fn without(&self, batch: RecordBatch, bad: &[Option<Box<Misfit>>], bad_rows: usize) -> Result<RecordBatch> {
@@ -148,7 +161,7 @@ impl Decoder {
             table: None,
             payload: Payload::Inline(bytes.get(row.start..row.start + row.len).unwrap_or_default().to_vec()),
             code: misfit.code,
-            reason: misfit.reason,
+            reason: misfit.reason(),
             place: Place { file: self.file.to_string(), line: Some(row.line), column: Some(row.column) },
             field: Some(misfit.field),
             decoding: None,

@@ -21,8 +21,8 @@ use crate::cut::{Cutter, Format, Input, Limits, Piece, RawChunk, Walk};
 use crate::error;
 use crate::tape::{Records, Row, Token};
 
-use parser::Keys;
-pub use write::{canonical, write};
+pub use parser::{Broken, Keys, parse};
+pub use write::{canonical, write, write_text};
 
 /// How a JSON file is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -119,6 +119,12 @@ impl Node {
                 }
             }
             Token::Bool(_) => self.add(kind::TYPED | kind::BOOL),
+            Token::Bytes(_) => self.add(kind::TYPED | kind::BYTES),
+            Token::Typed(..) => {
+                if let Some(value) = tape.token(token).value() {
+                    self.add(kind::TYPED | values::classify_typed(value));
+                }
+            }
             Token::Object { .. } => self.observe_object(tape, token, nodes),
             Token::Array { .. } => {
                 self.kinds |= kind::ARRAY;

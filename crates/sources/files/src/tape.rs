@@ -5,7 +5,8 @@
 //! each value stands behind its `Key`. Texts are slices of the tape's own buffer.
 //!
 //! Text formats leave types open: CSV and XML write [`Token::Text`], whose type the content decides; JSON writes
-//! [`Token::Number`], [`Token::String`] and the literals.
+//! [`Token::Number`], [`Token::String`] and the literals. Formats whose values have types of their own (Avro, Protocol Buffers) write
+//! [`Token::Typed`] and [`Token::Bytes`].
 
 use longshore_core::batch::Reject;
 
@@ -39,6 +40,10 @@ pub enum Token {
         /// Index behind it.
         end: u32,
     },
+    /// A value that its format has as such, not as text: made by [`Token::typed`], read by [`Token::value`].
+    Typed(Kind, Bits),
+    /// Bytes: a slice of the tape's buffer of bytes, see [`Tape::blob`].
+    Bytes(Span),
     /// The name of the value that follows.
     Key(Span),
     /// An array; its end is the index behind its last token.
@@ -46,6 +51,77 @@ pub enum Token {
         /// Index behind it.
         end: u32,
     },
+}
+
+// Tapes are long, so a token is to be small.
+const _: () = assert!(size_of::<Token>() == 12);
+
+/// Which type a [`Token::Typed`] has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An integer.
+    Int,
+    /// A double.
+    Double,
+    /// A calendar day.
+    Date,
+    /// A time of day.
+    Time,
+    /// Day and time without a zone.
+    DateTime,
+    /// A point in time.
+    Timestamp,
+}
+
+/// The value of a [`Token::Typed`], packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bits(u32, u32);
+
+/// A value with a type of its own.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value {
+    /// An integer.
+    Int(i64),
+    /// A double.
+    Double(f64),
+    /// Days since 1970, years 1 to 9999.
+    Date(i32),
+    /// Microseconds since midnight, below those of a day.
+    Time(i64),
+    /// Microseconds since 1970 on a clock without a zone, years 1 to 9999.
+    DateTime(i64),
+    /// Microseconds since 1970 UTC, years 1 to 9999.
+    Timestamp(i64),
+}
+
+impl Token {
+    /// The token of a typed value.
+    pub fn typed(value: Value) -> Self {
+        let (kind, bits) = match value {
+            Value::Int(value) => (Kind::Int, value as u64),
+            Value::Double(value) => (Kind::Double, value.to_bits()),
+            Value::Date(value) => (Kind::Date, i64::from(value) as u64),
+            Value::Time(value) => (Kind::Time, value as u64),
+            Value::DateTime(value) => (Kind::DateTime, value as u64),
+            Value::Timestamp(value) => (Kind::Timestamp, value as u64),
+        };
+        Token::Typed(kind, Bits(bits as u32, (bits >> 32) as u32))
+    }
+
+    /// The typed value that it is, if it is one.
+    pub fn value(self) -> Option<Value> {
+        let Token::Typed(kind, Bits(low, high)) = self else { return None };
+        let bits = u64::from(high) << 32 | u64::from(low);
+        let int = bits as i64;
+        Some(match kind {
+            Kind::Int => Value::Int(int),
+            Kind::Double => Value::Double(f64::from_bits(bits)),
+            Kind::Date => Value::Date(int as i32),
+            Kind::Time => Value::Time(int),
+            Kind::DateTime => Value::DateTime(int),
+            Kind::Timestamp => Value::Timestamp(int),
+        })
+    }
 }
 
 /// Where a record begins.
@@ -71,16 +147,18 @@ pub struct Row {
 pub struct Tape {
     tokens: Vec<Token>,
     text: String,
+    bytes: Vec<u8>,
 }
 
 /// The memory of tapes that are done with.
-static SPARE: Spare<(Vec<Token>, String)> = Spare::new();
+static SPARE: Spare<(Vec<Token>, String, Vec<u8>)> = Spare::new();
 
 impl Drop for Tape {
     fn drop(&mut self) {
-        let (tokens, text) = (std::mem::take(&mut self.tokens), std::mem::take(&mut self.text));
-        let bytes = tokens.capacity() * size_of::<Token>() + text.capacity();
-        SPARE.give((tokens, text), bytes);
+        let (tokens, text, bytes) =
+            (std::mem::take(&mut self.tokens), std::mem::take(&mut self.text), std::mem::take(&mut self.bytes));
+        let size = tokens.capacity() * size_of::<Token>() + text.capacity() + bytes.capacity();
+        SPARE.give((tokens, text, bytes), size);
     }
 }
 
@@ -100,6 +178,7 @@ impl Tape {
     pub fn clear(&mut self) {
         self.tokens.clear();
         self.text.clear();
+        self.bytes.clear();
     }
 
     /// Number of tokens so far: the index of the next one.
@@ -117,11 +196,12 @@ impl Tape {
     pub fn truncate(&mut self, mark: Mark) {
         self.tokens.truncate(mark.tokens as usize);
         self.text.truncate(mark.text);
+        self.bytes.truncate(mark.bytes);
     }
 
     /// The present end, for [`Tape::truncate`].
     pub fn mark(&self) -> Mark {
-        Mark { tokens: self.len(), text: self.text.len() }
+        Mark { tokens: self.len(), text: self.text.len(), bytes: self.bytes.len() }
     }
 
     /// The token at an index.
@@ -151,9 +231,9 @@ impl Tape {
     pub fn reserve(&mut self, input: usize) {
         if self.tokens.capacity() == 0
             && self.text.capacity() == 0
-            && let Some((tokens, text)) = SPARE.take()
+            && let Some((tokens, text, bytes)) = SPARE.take()
         {
-            (self.tokens, self.text) = (tokens, text);
+            (self.tokens, self.text, self.bytes) = (tokens, text, bytes);
             self.clear();
         }
         self.tokens.reserve(input / 10);
@@ -170,6 +250,30 @@ impl Tape {
         let start = self.text.len() as u32;
         self.text.push_str(text);
         Span { start, len: text.len() as u32 }
+    }
+
+    /// Copies bytes; returns the token that names them.
+    pub fn blob(&mut self, bytes: &[u8]) -> Token {
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(bytes);
+        Token::Bytes(Span { start, len: bytes.len() as u32 })
+    }
+
+    /// The bytes of a [`Token::Bytes`].
+    pub fn blob_at(&self, span: Span) -> &[u8] {
+        &self.bytes[span.start as usize..(span.start + span.len) as usize]
+    }
+
+    /// Writes the value at `index` once more at the end; texts are shared.
+    pub fn copy(&mut self, index: u32) {
+        let (end, shift) = (self.after(index), self.len() - index);
+        for from in index..end {
+            self.tokens.push(match self.tokens[from as usize] {
+                Token::Object { end } => Token::Object { end: end + shift },
+                Token::Array { end } => Token::Array { end: end + shift },
+                token => token,
+            });
+        }
     }
 
     /// Where the next text begins, for parsers that append to [`Tape::text_mut`] piece by piece.
@@ -237,6 +341,7 @@ impl Tape {
 pub struct Mark {
     tokens: u32,
     text: usize,
+    bytes: usize,
 }
 
 impl Mark {
@@ -284,5 +389,45 @@ impl Iterator for Elements<'_> {
         let value = self.next;
         self.next = self.tape.after(value);
         Some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typed_values_come_back_as_they_were() {
+        let values = [
+            Value::Int(i64::MIN),
+            Value::Int(-1),
+            Value::Int(i64::MAX),
+            Value::Double(-0.1),
+            Value::Date(-719_162),
+            Value::Time(86_399_999_999),
+            Value::DateTime(-62_135_596_800_000_000),
+            Value::Timestamp(253_402_300_799_999_999),
+        ];
+        for value in values {
+            assert_eq!(Token::typed(value).value(), Some(value));
+        }
+        assert_eq!(Token::Null.value(), None);
+    }
+
+    #[test]
+    fn a_copied_value_is_the_same_value() {
+        let mut tape = Tape::default();
+        let text = r#"[0,{"a":[1,{"b":[]}],"c":"x"}]"#;
+        crate::json::parse(text, &mut tape, &mut crate::json::Keys::default()).expect("JSON");
+        let inner = tape.elements(0).nth(1).expect("two elements");
+        let copy = tape.len();
+        tape.copy(inner);
+        let written = |index| {
+            let mut out = String::new();
+            crate::json::write(&tape, index, &mut out);
+            out
+        };
+        assert_eq!(written(copy), written(inner));
+        assert_eq!(tape.after(copy), tape.len());
     }
 }

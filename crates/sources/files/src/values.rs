@@ -8,6 +8,8 @@ pub mod decimal;
 
 use decimal::{Decimal, Number};
 
+use crate::tape::Value;
+
 /// What has been seen of a value: one bit per kind. Joining is `|`.
 pub mod kind {
     /// A null, or nothing.
@@ -42,9 +44,12 @@ pub mod kind {
     pub const ARRAY: u32 = 1 << 14;
     /// A scalar that a format wrote as typed (a JSON number, string or literal), not as open text.
     pub const TYPED: u32 = 1 << 15;
+    /// Bytes.
+    pub const BYTES: u32 = 1 << 16;
 
     /// All that are scalars with a value.
-    pub const SCALAR: u32 = BOOL | INT_SMALL | INT | NUMERIC | BIGNUMERIC | FLOAT | DATE | TIME | DATETIME | TIMESTAMP | STRING;
+    pub const SCALAR: u32 =
+        BOOL | INT_SMALL | INT | NUMERIC | BIGNUMERIC | FLOAT | DATE | TIME | DATETIME | TIMESTAMP | STRING | BYTES;
 }
 
 /// The kind of an open text (CSV, XML).
@@ -72,6 +77,19 @@ pub fn classify_string(text: &str) -> u32 {
 /// The kind of a JSON number.
 pub fn classify_json_number(text: &str) -> u32 {
     classify_number(text, true)
+}
+
+/// The kind of a value that its format has as such.
+pub fn classify_typed(value: Value) -> u32 {
+    match value {
+        Value::Int(int) if int.unsigned_abs() <= 1 << 53 => kind::INT_SMALL,
+        Value::Int(_) => kind::INT,
+        Value::Double(_) => kind::FLOAT,
+        Value::Date(_) => kind::DATE,
+        Value::Time(_) => kind::TIME,
+        Value::DateTime(_) => kind::DATETIME,
+        Value::Timestamp(_) => kind::TIMESTAMP,
+    }
 }
 
 fn classify_moment(bytes: &[u8]) -> u32 {

@@ -1,5 +1,6 @@
 //! Columns of single values, one loop per type.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryArray, BinaryBuilder, BooleanArray, BooleanBufferBuilder, NullBufferBuilder, PrimitiveArray};
@@ -11,7 +12,7 @@ use longshore_core::schema::Type;
 use super::Column;
 use super::build::{ABSENT, Build, Owners, element_type, takes_empty_text};
 use super::misfit::Misfit;
-use crate::tape::{Tape, Token};
+use crate::tape::{Tape, Token, Value};
 use crate::values::{self, calendar, decimal};
 
 /// What is at a place.
@@ -126,8 +127,9 @@ impl<'a> Build<'a> {
     fn binaries(&mut self, column: &Column, places: &[u32], required: bool, owners: Owners<'_>) -> BinaryArray {
         let mut builder = BinaryBuilder::with_capacity(places.len(), places.len() * 16);
         for (slot, &place) in places.iter().enumerate() {
-            let found = self.find(column, (slot, place), required, owners, |tape, place| {
-                open_text(tape, tape.token(place)).and_then(values::base64)
+            let found = self.find(column, (slot, place), required, owners, |tape, place| match tape.token(place) {
+                Token::Bytes(span) => Some(Cow::Borrowed(tape.blob_at(span))),
+                token => open_text(tape, token).and_then(values::base64).map(Cow::Owned),
             });
             match found {
                 Found::Value(value) => builder.append_value(value),
@@ -155,29 +157,62 @@ pub fn number_text(tape: &Tape, token: Token) -> Option<&str> {
     }
 }
 
+/// The integer that a typed value is.
+pub fn exact_int(token: Token) -> Option<i64> {
+    match token.value()? {
+        Value::Int(int) => Some(int),
+        // Up to here a double holds every integer.
+        Value::Double(double) if double.fract() == 0.0 && double.abs() <= 9_007_199_254_740_992.0 => Some(double as i64),
+        _ => None,
+    }
+}
+
 fn int64(tape: &Tape, token: Token) -> Option<i64> {
     match token {
         Token::Number(span) => values::int64_of_number(tape.text(span)),
+        Token::Typed(..) => exact_int(token),
         _ => values::int64(open_text(tape, token)?),
     }
 }
 
 fn float64(tape: &Tape, token: Token) -> Option<f64> {
-    values::float64(number_text(tape, token)?)
+    match token.value() {
+        Some(Value::Double(double)) => Some(double),
+        // As `i128`, since 2^63 as a double is no `i64`.
+        Some(Value::Int(int)) => Some(int as f64).filter(|double| *double as i128 == i128::from(int)),
+        Some(_) => None,
+        None => values::float64(number_text(tape, token)?),
+    }
 }
 
 fn numeric(tape: &Tape, token: Token) -> Option<i128> {
-    decimal::numeric(number_text(tape, token)?)
+    match token {
+        Token::Typed(..) => exact_int(token).map(|int| i128::from(int) * 1_000_000_000),
+        _ => decimal::numeric(number_text(tape, token)?),
+    }
 }
 
 fn date(tape: &Tape, token: Token) -> Option<i32> {
-    calendar::date(open_text(tape, token)?.as_bytes())
+    match token.value() {
+        Some(Value::Date(days)) => Some(days),
+        Some(_) => None,
+        None => calendar::date(open_text(tape, token)?.as_bytes()),
+    }
 }
 
 fn datetime(tape: &Tape, token: Token) -> Option<i64> {
-    calendar::datetime(open_text(tape, token)?.as_bytes())
+    match token.value() {
+        Some(Value::DateTime(micros)) => Some(micros),
+        Some(Value::Date(days)) => Some(i64::from(days) * calendar::MICROS_PER_DAY),
+        Some(_) => None,
+        None => calendar::datetime(open_text(tape, token)?.as_bytes()),
+    }
 }
 
 fn timestamp(tape: &Tape, token: Token) -> Option<i64> {
-    calendar::timestamp(open_text(tape, token)?.as_bytes())
+    match token.value() {
+        Some(Value::Timestamp(micros)) => Some(micros),
+        Some(_) => None,
+        None => calendar::timestamp(open_text(tape, token)?.as_bytes()),
+    }
 }

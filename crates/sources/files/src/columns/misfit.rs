@@ -4,7 +4,7 @@ use longshore_core::error::code;
 use longshore_core::schema::Field;
 
 use crate::error;
-use crate::tape::{Tape, Token};
+use crate::tape::{Kind, Tape, Token};
 
 /// The first thing about a record that does not fit.
 #[derive(Debug)]
@@ -14,7 +14,9 @@ pub struct Misfit {
     /// Path of the column.
     pub field: String,
     /// In words.
-    pub reason: String,
+    pub what: String,
+    /// What somebody who loads files can do, in words.
+    pub advice: Option<String>,
 }
 
 /// The most characters of a value that a reason quotes.
@@ -28,40 +30,44 @@ impl Misfit {
             Token::Object { .. } | Token::Array { .. } => "JSON",
             _ => "STRING",
         };
-        let reason = format!(
-            "column {path}: found {found}, expected {}; give the column another type with --type {path}={hint}, or correct the \
-             record and replay it",
-            expected(field)
-        );
-        Self { code: code::TYPE_MISMATCH.name, field: path.to_owned(), reason }
+        let what = format!("column {path}: found {found}, expected {}", expected(field));
+        let advice = format!("give the column another type with --type {path}={hint}, or correct the record and replay it");
+        Self { code: code::TYPE_MISMATCH.name, field: path.to_owned(), what, advice: Some(advice) }
     }
 
     /// A null in an array.
     pub fn null_in_array(path: &str) -> Self {
-        let reason = format!(
-            "column {path}: the array holds a null, which an ARRAY cannot; remove it, or load the column with --type {path}=JSON"
-        );
-        Self { code: code::NULL_IN_ARRAY.name, field: path.to_owned(), reason }
+        let what = format!("column {path}: the array holds a null, which an ARRAY cannot");
+        let advice = format!("remove it, or load the column with --type {path}=JSON");
+        Self { code: code::NULL_IN_ARRAY.name, field: path.to_owned(), what, advice: Some(advice) }
     }
 
     /// No value for a REQUIRED column.
     pub fn required_missing(path: &str) -> Self {
-        let reason = format!("column {path} is REQUIRED and the record has no value for it");
-        Self { code: code::REQUIRED_MISSING.name, field: path.to_owned(), reason }
+        let what = format!("column {path} is REQUIRED and the record has no value for it");
+        Self { code: code::REQUIRED_MISSING.name, field: path.to_owned(), what, advice: None }
     }
 
     /// A value for a column that the table lacks.
     pub fn unknown_column(path: &str) -> Self {
         let shown = shorten(path, 200);
-        let reason =
-            format!("the table has no column {shown}; add it to the table, or let the schema evolve, and replay the record");
-        Self { code: code::UNKNOWN_COLUMN.name, field: path.to_owned(), reason }
+        let what = format!("the table has no column {shown}");
+        let advice = "add it to the table, or let the schema evolve, and replay the record".to_owned();
+        Self { code: code::UNKNOWN_COLUMN.name, field: path.to_owned(), what, advice: Some(advice) }
     }
 
     /// Two keys of one object that belong to the same column.
     pub fn duplicate_key(path: &str) -> Self {
-        let reason = format!("two keys of the record belong to column {path}, so it cannot be told which value counts");
-        Self { code: error::DUPLICATE_KEY.name, field: path.to_owned(), reason }
+        let what = format!("two keys of the record belong to column {path}, so it cannot be told which value counts");
+        Self { code: error::DUPLICATE_KEY.name, field: path.to_owned(), what, advice: None }
+    }
+
+    /// The whole reason, for files.
+    pub(super) fn reason(&self) -> String {
+        match &self.advice {
+            Some(advice) => format!("{}; {advice}", self.what),
+            None => self.what.clone(),
+        }
     }
 }
 
@@ -79,6 +85,17 @@ fn describe(tape: &Tape, token: u32) -> String {
         Token::Bool(value) => value.to_string(),
         Token::Number(span) => format!("the number {}", shorten(tape.text(span), QUOTED)),
         Token::String(span) | Token::Text(span) => format!("{:?}", shorten(tape.text(span), QUOTED)),
+        Token::Bytes(span) => format!("{} bytes", span.len),
+        Token::Typed(kind, _) => {
+            let mut text = String::new();
+            crate::json::write_text(tape, token, &mut text);
+            match kind {
+                Kind::Int | Kind::Double => format!("the number {text}"),
+                Kind::Date => format!("the day {text}"),
+                Kind::Time => format!("the time {text}"),
+                Kind::DateTime | Kind::Timestamp => format!("the moment {text}"),
+            }
+        }
         Token::Object { .. } => "an object".to_owned(),
         Token::Array { .. } => "an array".to_owned(),
         Token::Key(span) => format!("the key {:?}", shorten(tape.text(span), QUOTED)),

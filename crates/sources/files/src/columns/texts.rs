@@ -8,9 +8,9 @@ use longshore_core::schema::Type;
 
 use super::Column;
 use super::build::{Build, Owners};
-use super::leaf::{Found, number_text, open_text};
+use super::leaf::{Found, exact_int, number_text, open_text};
 use crate::json;
-use crate::tape::{Tape, Token};
+use crate::tape::{Tape, Token, Value};
 use crate::values::{calendar, decimal};
 
 impl<'a> Build<'a> {
@@ -21,6 +21,7 @@ impl<'a> Build<'a> {
                 Token::Text(span) | Token::String(span) | Token::Number(span) => Cow::Borrowed(tape.text(span)),
                 Token::Bool(true) => Cow::Borrowed("true"),
                 Token::Bool(false) => Cow::Borrowed("false"),
+                Token::Typed(..) => Cow::Owned(typed_text(tape, place)),
                 _ => return None,
             })
         })
@@ -29,8 +30,16 @@ impl<'a> Build<'a> {
     /// The types that Arrow carries as text.
     pub fn carried_texts(&mut self, column: &Column, places: &[u32], required: bool, owners: Owners<'_>) -> StringArray {
         let convert: fn(&'a Tape, u32) -> Option<Cow<'a, str>> = match column.field.type_ {
-            Type::BigNumeric => |tape, place| decimal::bignumeric(number_text(tape, tape.token(place))?).map(Cow::Owned),
+            Type::BigNumeric => |tape, place| {
+                if let Some(int) = exact_int(tape.token(place)) {
+                    return Some(Cow::Owned(int.to_string()));
+                }
+                decimal::bignumeric(number_text(tape, tape.token(place))?).map(Cow::Owned)
+            },
             Type::Time => |tape, place| {
+                if let Some(Value::Time(micros)) = tape.token(place).value() {
+                    return Some(Cow::Owned(calendar::time_text(micros)));
+                }
                 let text = open_text(tape, tape.token(place))?;
                 calendar::time(text.as_bytes()).map(|micros| Cow::Owned(calendar::time_text(micros)))
             },
@@ -68,4 +77,10 @@ impl<'a> Build<'a> {
         }
         builder.finish()
     }
+}
+
+fn typed_text(tape: &Tape, place: u32) -> String {
+    let mut out = String::new();
+    json::write_text(tape, place, &mut out);
+    out
 }

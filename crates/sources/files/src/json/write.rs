@@ -3,16 +3,27 @@
 use std::fmt::Write;
 
 use super::parser::{self, Keys};
-use crate::tape::{Tape, Token};
+use crate::tape::{Tape, Token, Value};
+use crate::values::{calendar, to_base64};
 
 /// Writes the value at `token`: no white space, keys in their order, numbers as they were written, strings with no more escapes than
-/// JSON asks for. Open text (XML within an object) is a string.
+/// JSON asks for. Open text (XML within an object) is a string; so are days, times, bytes (in base64) and doubles that are no number.
 pub fn write(tape: &Tape, token: u32, out: &mut String) {
     match tape.token(token) {
         Token::Null => out.push_str("null"),
         Token::Bool(value) => out.push_str(if value { "true" } else { "false" }),
         Token::Number(span) => out.push_str(tape.text(span)),
         Token::String(span) | Token::Text(span) | Token::Key(span) => write_string(tape.text(span), out),
+        Token::Typed(..) => match tape.token(token).value() {
+            Some(Value::Int(_)) => write_text(tape, token, out),
+            Some(Value::Double(double)) if double.is_finite() => write_text(tape, token, out),
+            _ => {
+                out.push('"');
+                write_text(tape, token, out);
+                out.push('"');
+            }
+        },
+        Token::Bytes(span) => write_string(&to_base64(tape.blob_at(span)), out),
         Token::Object { .. } => {
             out.push('{');
             for (i, (key, value)) in tape.members(token).enumerate() {
@@ -36,6 +47,31 @@ pub fn write(tape: &Tape, token: u32, out: &mut String) {
             out.push(']');
         }
     }
+}
+
+/// Writes the text of the scalar at `token` as it stands in a STRING column; of an array or object, its JSON.
+pub fn write_text(tape: &Tape, token: u32, out: &mut String) {
+    let written = match tape.token(token) {
+        Token::String(span) | Token::Text(span) | Token::Key(span) => {
+            out.push_str(tape.text(span));
+            return;
+        }
+        other => match other.value() {
+            None => return write(tape, token, out),
+            Some(Value::Int(int)) => write!(out, "{int}"),
+            Some(Value::Double(double)) if double.is_nan() => out.write_str("NaN"),
+            Some(Value::Double(double)) if double.is_infinite() => {
+                out.write_str(if double > 0.0 { "Infinity" } else { "-Infinity" })
+            }
+            // The shortest text that is this double's own.
+            Some(Value::Double(double)) => write!(out, "{double:?}"),
+            Some(Value::Date(days)) => out.write_str(&calendar::date_text(days)),
+            Some(Value::Time(micros)) => out.write_str(&calendar::time_text(micros)),
+            Some(Value::DateTime(micros)) => out.write_str(&calendar::datetime_text(micros)),
+            Some(Value::Timestamp(micros)) => write!(out, "{}Z", calendar::datetime_text(micros)),
+        },
+    };
+    written.expect("a String takes all");
 }
 
 fn write_string(text: &str, out: &mut String) {

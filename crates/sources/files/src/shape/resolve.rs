@@ -278,6 +278,8 @@ pub(super) fn scalar_type(kinds: u32) -> Option<Type> {
         Type::Time
     } else if within(kind::TIMESTAMP) {
         Type::Timestamp
+    } else if within(kind::BYTES) {
+        Type::Bytes
     } else {
         Type::String
     })

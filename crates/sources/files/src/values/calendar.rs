@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
-const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
+/// Microseconds of a day.
+pub const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
 /// 0001-01-01, in days since 1970-01-01.
 const FIRST_DAY: i32 = -719_162;
 /// 9999-12-31.

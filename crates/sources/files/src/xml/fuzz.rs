@@ -66,6 +66,7 @@ pub fn json(tape: &Tape, index: u32) -> serde_json::Value {
         Token::Null => serde_json::Value::Null,
         Token::Bool(value) => value.into(),
         Token::Number(span) | Token::String(span) | Token::Text(span) | Token::Key(span) => tape.text(span).into(),
+        Token::Typed(..) | Token::Bytes(_) => unreachable!("XML has nothing but text"),
         Token::Array { .. } => tape.elements(index).map(|i| json(tape, i)).collect(),
         Token::Object { .. } => {
             serde_json::Value::Object(tape.members(index).map(|(key, i)| (key.to_owned(), json(tape, i))).collect())
