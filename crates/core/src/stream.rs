@@ -34,6 +34,11 @@ pub trait StreamSource: Send + Sync {
     /// Begins to read as one of the workers that share the source. Errors: `Source` if the broker refuses, or none of the topics is there.
     async fn subscribe(&self, cx: &Context, progress: Arc<dyn Progress>) -> Result<Box<dyn Subscription>>;
 
+    /// Where copies of its dead letters go, by its settings: a topic of the same broker.
+    fn letterbox(&self) -> Option<Arc<dyn Letterbox>> {
+        None
+    }
+
     /// Whether it can be reached, and what is there to read: one line each, for `check`. Changes nothing at the broker.
     async fn inspect(&self, cx: &Context) -> Result<Vec<String>>;
 }
@@ -146,4 +151,48 @@ pub struct Wanted {
     pub columns: TableSchema,
     /// The columns of the key, if the messages are changes by key.
     pub key: Vec<String>,
+}
+
+/// Where copies of dead letters go, besides their table: a topic, a folder. The table holds each once; a copy may come twice, and then with the
+/// same id, which is made from the message's own coordinates.
+#[async_trait]
+pub trait Letterbox: Send + Sync {
+    /// What it is, for people.
+    fn name(&self) -> String;
+
+    /// Delivers copies: payload, key and headers unchanged, what is known about it beside them. They are safe there when this returns. May be
+    /// repeated. Errors: `Source`, of any retry class.
+    async fn deliver(&self, copies: &[LetterCopy]) -> Result<()>;
+}
+
+/// A copy of a dead letter.
+#[derive(Debug, Clone)]
+pub struct LetterCopy {
+    /// Made from the coordinates of the message: the same for each copy of it.
+    pub id: String,
+    /// The dead letter. Key and headers are found in its `decoding`.
+    pub reject: Reject,
+    /// The pipeline.
+    pub pipeline: String,
+    /// The run.
+    pub run: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+impl LetterCopy {
+    /// What goes with the payload, as names and values: `longshore-id`, `-code`, `-reason`, `-source`, `-table`, `-pipeline`, `-run`, `-time`.
+    pub fn about(&self) -> Vec<(&'static str, String)> {
+        let mut about = vec![
+            ("longshore-id", self.id.clone()),
+            ("longshore-code", self.reject.code.to_owned()),
+            ("longshore-reason", self.reject.reason.clone()),
+            ("longshore-source", self.reject.place.to_string()),
+            ("longshore-pipeline", self.pipeline.clone()),
+            ("longshore-run", self.run.clone()),
+            ("longshore-time", self.at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)),
+        ];
+        about.extend(self.reject.table.clone().map(|table| ("longshore-table", table)));
+        about
+    }
 }

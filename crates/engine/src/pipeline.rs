@@ -60,6 +60,8 @@ pub struct StreamSettings {
     pub schemas: Option<PathBuf>,
     /// Whether a table that is not there is made in the shape of the first messages for it.
     pub create_tables: bool,
+    /// A folder that copies of dead letters go to.
+    pub dead_letter_folder: Option<PathBuf>,
     /// How long a table may take to show a commit before the others go on without it.
     pub park_after: Duration,
     /// Bytes that may wait for tables that cannot be published, before the run ends.
@@ -76,6 +78,7 @@ impl Default for StreamSettings {
             commit_bytes: 256 << 20,
             schemas: None,
             create_tables: false,
+            dead_letter_folder: None,
             park_after: Duration::from_secs(30),
             max_parked_bytes: 10 << 30,
             grace: Duration::from_secs(30),

@@ -84,6 +84,9 @@ enum Write {
 struct DeadLetterSettings {
     /// The table of the destination that keeps them: `_dead_letters`.
     table: Option<String>,
+    /// A folder that copies of the dead letters of an endless source go to, besides the table: `ID` with the message's bytes and `ID.json` with the
+    /// reason. (A topic for copies is a setting of the source.)
+    folder: Option<PathBuf>,
     /// More than this and the run ends with exit code 6.
     max: Option<u64>,
     /// Whether to stop then, with nothing of that commit published.
@@ -283,6 +286,7 @@ impl Settings {
             commit_bytes: read("commit", "bytes", &self.commit.bytes, units::bytes, default.commit_bytes)?.max(1),
             schemas: self.schemas.clone(),
             create_tables: self.create_tables,
+            dead_letter_folder: self.dead_letters.folder.clone(),
             park_after: Duration::from_millis(read("parking", "after", &self.parking.after, millis, park_after)?.max(1)),
             max_parked_bytes: read("parking", "max", &self.parking.max, units::bytes, default.max_parked_bytes)?,
             ..default

@@ -1,10 +1,13 @@
 //! A run over a source that never ends. The same five steps as for files, as one of any number of workers:
 //!
 //! - a [`reader`] owns the subscription and hands its deliveries to the lanes, which decode them against the tables that there are now;
-//! - [`Flow::run`] takes them in order into a [`window`], until it is full, and journals it: steps 1 and 2;
+//! - [`flow::Flow::run`] takes them in order into a [`window`], until it is full, and journals it: steps 1 and 2;
 //! - whoever of the workers holds the lease [`publish`]es, for all of them: steps 3 and 4;
 //! - each worker acknowledges its own commits when they are complete: step 5.
 
+mod arrivals;
+mod copies;
+mod flow;
 mod publish;
 mod reader;
 mod schemas;
@@ -14,46 +17,33 @@ mod worker;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
-use futures::stream::{BoxStream, StreamExt, poll_fn};
-use longshore_core::Result;
 use longshore_core::budget::Budget;
-use longshore_core::commit::{CommitNumber, Entry, EntryState};
+use longshore_core::commit::EntryState;
 use longshore_core::destination::Destination;
-use longshore_core::error::{Error, Kind, Retry, code};
-use longshore_core::event::{Flow as FlowEvent, Observer, RunEvent, Status, Summary, TableFlow};
-use longshore_core::failpoint;
-use longshore_core::lanes::in_lanes;
-use longshore_core::position::{Covers, Partition, Position};
-use longshore_core::retry::{Patience, Policy};
+use longshore_core::error::Kind;
+use longshore_core::event::{Flow as FlowEvent, Observer, RunEvent, Status, Summary};
+use longshore_core::position::{Partition, Position};
+use longshore_core::retry::Patience;
 use longshore_core::schema::TableSchema;
 use longshore_core::source::Context;
 use longshore_core::stop::Stop;
 use longshore_core::store::Store;
-use longshore_core::stream::{Arrival, Decode, Decoded, Delivery, Progress, StreamSource, Tables};
-use tokio::task::JoinHandle;
+use longshore_core::stream::{Letterbox, Progress, StreamSource};
+use longshore_core::{Error, Result};
 
+use self::arrivals::decoded;
+use self::copies::FolderBox;
+use self::flow::Flow;
 use self::publish::{News, keep_publishing};
-use self::reader::{Arrived, Reader};
-use self::tables::{Shared, TableBook};
-use self::window::{Full, Window};
+use self::reader::Reader;
+use self::tables::TableBook;
 use self::worker::HeldWorker;
 use crate::history::History;
-use crate::lease::interrupted;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::session::Session;
-
-/// Commits that may be journalled and not complete before reading waits.
-const OPEN: usize = 8;
-/// How often this worker asks how far its commits are, besides when it is told; and how often it tells how the source flows.
-const TICK: Duration = Duration::from_secs(1);
-/// How often the flow is kept in the history.
-const KEPT: Duration = Duration::from_secs(60);
-/// How often in a row staging is tried again before the run fails.
-const TRIES: u32 = 6;
 
 /// Runs a pipeline over an endless source, as one of any number of workers, until it is told to stop; with `until_idle` until everything that
 /// was there has landed.
@@ -145,6 +135,8 @@ async fn work(
     let publishing = tokio::spawn(keep_publishing(session.clone(), news.clone(), subscription.remembers(), no_more.clone()));
     let (reader, arrivals) = Reader::start(subscription, session.cx.events.clone());
     let book = TableBook::new(session.clone());
+    let folder = pipeline.stream.dead_letter_folder.clone().map(|folder| Arc::new(FolderBox(folder)) as Arc<dyn Letterbox>);
+    let boxes = source.letterbox().into_iter().chain(folder).collect();
     let arrivals = decoded(arrivals, book.shared(), pipeline.lanes);
     let mut flow = Flow {
         session: session.clone(),
@@ -156,6 +148,7 @@ async fn work(
         news,
         publishing: Some(publishing),
         no_more,
+        boxes,
         until_idle,
         generation: 0,
         idle: false,
@@ -186,420 +179,4 @@ impl Progress for Books {
         let known = self.store.known_ids(&self.pipeline, scope, ids).await?;
         Ok(known.into_iter().map(|(id, state)| (id, state > EntryState::Journalled)).collect())
     }
-}
-
-/// A delivery after its lane, with the state of the tables that it was decoded for.
-struct Arrivee {
-    generation: u64,
-    what: What,
-}
-
-enum What {
-    Delivery(Delivery, Result<Decoded>, u64),
-    CaughtUp,
-    Rebalance,
-}
-
-/// Arrivals in order, decoded on lanes.
-fn decoded(
-    mut arrivals: tokio::sync::mpsc::Receiver<Result<Arrived>>,
-    shared: Shared,
-    lanes: usize,
-) -> BoxStream<'static, Result<Arrivee>> {
-    let arrivals = poll_fn(move |cx| arrivals.poll_recv(cx)).boxed();
-    in_lanes(arrivals, lanes, move |Arrived { generation, arrival }| {
-        let what = match arrival {
-            Arrival::Delivery(delivery) => {
-                let snapshot = shared.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-                let decoded = delivery.decode.decode(&snapshot.tables);
-                What::Delivery(delivery, decoded, snapshot.version)
-            }
-            Arrival::CaughtUp => What::CaughtUp,
-            Arrival::Rebalance => What::Rebalance,
-        };
-        Ok(Arrivee { generation, what })
-    })
-}
-
-/// A commit of this worker that is not complete.
-struct Open {
-    n: CommitNumber,
-    covers: Vec<Covers>,
-    rows: BTreeMap<String, u64>,
-    oldest: Option<DateTime<Utc>>,
-}
-
-struct Flow {
-    session: Arc<Session>,
-    observer: Arc<dyn Observer>,
-    reader: Reader,
-    arrivals: BoxStream<'static, Result<Arrivee>>,
-    book: TableBook,
-    worker: HeldWorker,
-    news: Arc<News>,
-    /// `None` once its end is known.
-    publishing: Option<JoinHandle<Result<()>>>,
-    /// Tells the publisher to end.
-    no_more: Stop,
-    /// Whether to end when everything that was there has landed.
-    until_idle: bool,
-    generation: u64,
-    /// Whether everything that was there has been handed out.
-    idle: bool,
-    open: VecDeque<Open>,
-    told: FlowEvent,
-    ticked: Option<Instant>,
-    kept: Option<Instant>,
-}
-
-/// Why gathering ended.
-enum End {
-    /// The commit is full, or had better end.
-    Full,
-    /// What was gathered is not to be journalled: it comes again.
-    Again(Error),
-}
-
-impl Flow {
-    /// Steps 1, 2 and 5, over and over.
-    async fn run(&mut self) -> Result<()> {
-        let mut failed = 0;
-        loop {
-            self.make_room().await?;
-            if self.session.cx.stop.is_requested() {
-                return Err(interrupted());
-            }
-            if self.until_idle && self.idle && self.open.is_empty() {
-                return Ok(());
-            }
-
-            // 1. Stage: rows go to their tables' stagers as they come. A crash here means invisible files, and a source that has everything.
-            let Some(first) = self.next().await? else { continue };
-            let session = self.session.clone();
-            let mut window = Window::begin(&session, self.worker.writer(), self.told.rejects).await?;
-            failpoint::hit("attempt.after");
-            let staged = match self.gather(&mut window, first).await {
-                Ok(End::Full) => window.finish().await,
-                Ok(End::Again(error)) | Err(error) => Err(error),
-            };
-            let attempt = window.attempt.clone();
-            let full = match staged {
-                Ok(full) => full,
-                Err(error) => {
-                    let error = window.drop_rows().await.unwrap_or(error);
-                    drop(window);
-                    session.give_up(&attempt).await;
-                    failed += 1;
-                    if error.retry() != Retry::Backoff || failed >= TRIES {
-                        return Err(error);
-                    }
-                    self.again(&error, failed).await?;
-                    continue;
-                }
-            };
-            drop(window);
-            failpoint::hit("stage.after");
-
-            // 2. Journal. From here on the commit will become visible, whoever publishes it, and its messages are never asked for again.
-            failpoint::hit("journal.before");
-            match self.journal(full).await {
-                Ok(()) => failed = 0,
-                // Another worker was faster, or took us for dead: the journal says what is left to do.
-                Err(error) if REFUSALS.contains(&error.code()) => {
-                    session.give_up(&attempt).await;
-                    if error.code() == code::LEASE_LOST.name {
-                        let session = &self.session;
-                        self.worker = HeldWorker::join(&session.store, &session.pipeline.name, &session.cx.run).await?;
-                    }
-                    tracing::info!(%error, "a commit was refused; its messages are asked for again");
-                    self.rewind().await?;
-                }
-                Err(error) => return Err(error),
-            }
-            failpoint::hit("journal.after");
-        }
-    }
-
-    /// Waits while too many commits are open.
-    async fn make_room(&mut self) -> Result<()> {
-        self.acknowledge().await?;
-        while self.open.len() >= OPEN && !self.session.cx.stop.is_requested() {
-            self.pause().await?;
-        }
-        Ok(())
-    }
-
-    /// Waits until commits are complete, or for a tick.
-    async fn pause(&mut self) -> Result<()> {
-        let (news, stop) = (self.news.clone(), self.session.cx.stop.clone());
-        tokio::select! {
-            () = news.completed.notified() => {}
-            () = tokio::time::sleep(TICK / 4) => {}
-            () = stop.requested() => {}
-        }
-        self.tick().await?;
-        self.acknowledge().await
-    }
-
-    /// The next delivery; `None` if something else came, which may have changed what is to be done.
-    async fn next(&mut self) -> Result<Option<(Delivery, Decoded)>> {
-        let (news, stop) = (self.news.clone(), self.session.cx.stop.clone());
-        let arrivee = tokio::select! {
-            biased;
-            () = stop.requested() => return Ok(None),
-            arrivee = self.arrivals.next() => arrivee,
-            () = news.completed.notified() => {
-                self.acknowledge().await?;
-                return Ok(None);
-            }
-            () = tokio::time::sleep(TICK) => {
-                self.tick().await?;
-                self.acknowledge().await?;
-                return Ok(None);
-            }
-        };
-        let Arrivee { generation, what } = arrivee.ok_or_else(|| {
-            Error::new(Kind::Source, code::BUG, "the source ended, which it never should").with_retry(Retry::Backoff)
-        })??;
-        if generation != self.generation {
-            return Ok(None);
-        }
-        match what {
-            What::Delivery(delivery, decoded, version) => {
-                self.idle = false;
-                let decoded = self.settle(&delivery, decoded, version).await?;
-                Ok(Some((delivery, decoded)))
-            }
-            What::CaughtUp => {
-                self.idle = true;
-                Ok(None)
-            }
-            What::Rebalance => Ok(None),
-        }
-    }
-
-    /// Takes deliveries into a commit until it is full, the source has no more for now and nobody waits for more, or others take over.
-    async fn gather(&mut self, window: &mut Window<'_>, first: (Delivery, Decoded)) -> Result<End> {
-        let (delivery, decoded) = first;
-        window.take(delivery, decoded, &self.book).await?;
-        let (news, stop) = (self.news.clone(), self.session.cx.stop.clone());
-        while !window.is_full() {
-            let arrivee = tokio::select! {
-                biased;
-                () = stop.requested() => break,
-                () = tokio::time::sleep_until(window.deadline().into()) => break,
-                () = news.completed.notified() => {
-                    self.acknowledge().await?;
-                    continue;
-                }
-                arrivee = self.arrivals.next() => arrivee,
-            };
-            let Some(arrivee) = arrivee else { break };
-            let Arrivee { generation, what } = arrivee?;
-            if generation != self.generation {
-                continue;
-            }
-            match what {
-                What::Delivery(delivery, decoded, version) => {
-                    self.idle = false;
-                    match self.settle(&delivery, decoded, version).await {
-                        Ok(decoded) => window.take(delivery, decoded, &self.book).await?,
-                        Err(error) => return Ok(End::Again(error)),
-                    }
-                }
-                What::CaughtUp => {
-                    self.idle = true;
-                    if self.until_idle {
-                        break;
-                    }
-                }
-                What::Rebalance => break,
-            }
-            self.tick().await?;
-        }
-        Ok(End::Full)
-    }
-
-    /// A delivery decoded for the tables as they are now, after what could be done for what it wants.
-    async fn settle(&mut self, delivery: &Delivery, decoded: Result<Decoded>, mut version: u64) -> Result<Decoded> {
-        self.book.refresh().await?;
-        let mut decoded = decoded;
-        let mut failed = 0;
-        loop {
-            match decoded {
-                Ok(mut settled) => {
-                    let wanted = std::mem::take(&mut settled.wanted);
-                    let changed = !wanted.is_empty() && self.book.settle(wanted).await?;
-                    if !changed && version == self.book.snapshot().version {
-                        return Ok(settled);
-                    }
-                }
-                // Something that decoding needs cannot be reached: it is waited for, for any time.
-                Err(error) if error.retry() == Retry::Backoff => {
-                    failed += 1;
-                    let pause = Duration::from_secs(1 << failed.min(5));
-                    if failed == 1 {
-                        self.session.cx.events.send(RunEvent::Waiting { reason: error.to_string() });
-                    }
-                    tokio::select! {
-                        () = tokio::time::sleep(pause) => {}
-                        () = self.session.cx.stop.requested() => return Err(interrupted()),
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-            let snapshot = self.book.snapshot();
-            version = snapshot.version;
-            decoded = on_a_thread(delivery.decode.clone(), snapshot.tables.clone()).await?;
-        }
-    }
-
-    /// Step 2. The answer may be lost: the token makes the repeated call find what the first one wrote.
-    async fn journal(&mut self, full: Full) -> Result<()> {
-        let Full { draft, messages, oldest } = full;
-        let session = &self.session;
-        let entry = Policy::default().run(&session.patience, || session.store.journal(draft.clone())).await?;
-        let Entry { n, draft, .. } = entry;
-        session.cx.events.send(RunEvent::Journalled { n });
-        self.told.messages += messages;
-        self.told.bytes += draft.counts.bytes;
-        self.told.rejects += draft.counts.rejects;
-        for (table, rows) in &draft.counts.rows {
-            self.told.tables.entry(table.clone()).or_default().rows += rows;
-        }
-        self.reader.journalled(draft.covers.clone());
-        self.open.push_back(Open { n, covers: draft.covers, rows: draft.counts.rows, oldest });
-        self.news.journalled.notify_one();
-        Ok(())
-    }
-
-    /// Step 5 for every commit of ours that is complete. A crash here means that the source is told by what it hands out again.
-    async fn acknowledge(&mut self) -> Result<()> {
-        if let Some(publishing) = self.publishing.take_if(|publishing| publishing.is_finished()) {
-            let ended = || Error::new(Kind::Bug, code::BUG, "publishing ended before the run");
-            return Err(joined(publishing).await.err().unwrap_or_else(ended));
-        }
-        if self.open.is_empty() {
-            return Ok(());
-        }
-        let session = self.session.clone();
-        let numbers: Vec<CommitNumber> = self.open.iter().map(|open| open.n).collect();
-        let ask = || session.store.states(&session.pipeline.name, &numbers);
-        let states = Policy::default().run(&session.patience, ask).await?;
-        let done = |n: CommitNumber| states.get(&n).is_none_or(|state| *state >= EntryState::Complete);
-        let (complete, open): (VecDeque<Open>, VecDeque<Open>) = self.open.drain(..).partition(|open| done(open.n));
-        self.open = open;
-        for Open { n, covers, rows, oldest } in complete {
-            failpoint::hit("acknowledge.before");
-            self.reader.acknowledge(covers);
-            failpoint::hit("acknowledge.after");
-            Policy::default().run(&session.patience, || session.store.acknowledged(&session.pipeline.name, n)).await?;
-            failpoint::hit("acknowledged.after");
-            session.cx.events.send(RunEvent::Completed { n });
-            self.told.commits += 1;
-            let now = Utc::now();
-            for table in rows.into_keys() {
-                let delay = oldest.map(|oldest| (now - oldest).as_seconds_f64());
-                let flow = self.told.tables.entry(table).or_default();
-                (flow.shown_at, flow.delay) = (Some(now), delay);
-            }
-        }
-        Ok(())
-    }
-
-    /// After staging failed for a passing reason: the tables may be others now.
-    async fn again(&mut self, error: &Error, failed: u32) -> Result<()> {
-        let pause = error.retry_after().unwrap_or(Duration::from_millis(200 << failed.min(8)));
-        if !self.session.patience.wait(pause, || error.to_string()).await {
-            return Err(interrupted());
-        }
-        self.book.forget();
-        self.rewind().await
-    }
-
-    async fn rewind(&mut self) -> Result<()> {
-        self.idle = false;
-        self.generation = self.reader.rewind().await?;
-        Ok(())
-    }
-
-    /// Tells how the source flows, once in a while; sees whether somebody asked this run to stop.
-    async fn tick(&mut self) -> Result<()> {
-        if self.ticked.is_some_and(|at| at.elapsed() < TICK) {
-            return Ok(());
-        }
-        self.ticked = Some(Instant::now());
-        let session = self.session.clone();
-        if session.store.cancel_requested(&session.cx.run).await.unwrap_or(false) {
-            session.cx.stop.request();
-        }
-        let state = session.store.pipeline(&session.pipeline.name).await?;
-        for flow in self.told.tables.values_mut() {
-            (flow.parked, flow.reason) = (0, None);
-        }
-        for part in state.parked {
-            let flow = self.told.tables.entry(part.table).or_default();
-            flow.parked += 1;
-            flow.reason = flow.reason.take().or(part.receipt.parked);
-        }
-        self.told.open = self.open.len() as u64;
-        self.told.lag = self.reader.lag();
-        self.tell();
-        Ok(())
-    }
-
-    fn tell(&mut self) {
-        let event = RunEvent::Flow(self.told.clone());
-        if self.kept.is_none_or(|at| at.elapsed() >= KEPT) {
-            self.kept = Some(Instant::now());
-            self.session.cx.events.send(event);
-        } else {
-            self.observer.event(&event);
-        }
-    }
-
-    /// Ends: if all went well, or somebody asked, what is journalled is waited for as long as the grace period; then everybody is let go of.
-    async fn leave(mut self, well: bool, summary: &mut Summary) -> Result<()> {
-        let mut result = Ok(());
-        if well {
-            let deadline = Instant::now() + self.session.pipeline.stream.grace;
-            while result.is_ok() && !self.open.is_empty() && Instant::now() < deadline {
-                let completed = self.news.completed.notified();
-                let _ = tokio::time::timeout(TICK / 10, completed).await;
-                result = self.acknowledge().await;
-            }
-        }
-        self.kept = None;
-        self.told.open = self.open.len() as u64;
-        self.tell();
-        summary.commits = self.told.commits;
-        summary.bytes = self.told.bytes;
-        summary.rejects = self.told.rejects;
-        summary.landed = self.told.messages;
-        let rows = |(table, flow): (&String, &TableFlow)| (table.clone(), flow.rows);
-        summary.tables =
-            self.told.tables.iter().map(rows).filter(|(table, _)| table != longshore_core::commit::DEAD_LETTERS).collect();
-        // The lanes hold deliveries, which hold memory that the reader may wait for.
-        self.arrivals = futures::stream::empty().boxed();
-        let closed = self.reader.close().await;
-        self.no_more.request();
-        let published = match self.publishing.take() {
-            Some(publishing) => joined(publishing).await,
-            None => Ok(()),
-        };
-        result.and(closed).and(published).and(self.worker.leave().await)
-    }
-}
-
-/// What the journal answers to a commit that is not to be: nothing of it was written.
-const REFUSALS: [&str; 3] = [code::DELTA_REFUSED.name, code::ATTEMPT_DEAD.name, code::LEASE_LOST.name];
-
-async fn joined(task: JoinHandle<Result<()>>) -> Result<()> {
-    task.await.map_err(|e| Error::new(Kind::Bug, code::BUG, "publishing panicked").caused_by(e))?
-}
-
-async fn on_a_thread(decode: Arc<dyn Decode>, tables: Tables) -> Result<Result<Decoded>> {
-    tokio::task::spawn_blocking(move || decode.decode(&tables))
-        .await
-        .map_err(|e| Error::new(Kind::Bug, code::BUG, "decoding panicked").caused_by(e))
 }

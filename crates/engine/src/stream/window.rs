@@ -16,6 +16,7 @@ use longshore_core::schema::TableSchema;
 use longshore_core::store::Writer;
 use longshore_core::stream::{Decoded, Delivery};
 
+use super::copies::Copies;
 use super::tables::TableBook;
 use crate::dead_letters::{self, Letters};
 use crate::session::Session;
@@ -34,6 +35,7 @@ pub(crate) struct Window<'a> {
     earlier: Vec<(String, Stager)>,
     schemas: BTreeMap<String, TableSchema>,
     letters: Letters,
+    copies: Copies,
     counts: Counts,
     covers: Vec<Covers>,
     messages: u64,
@@ -51,7 +53,7 @@ pub(crate) struct Full {
 
 impl<'a> Window<'a> {
     /// Begins a commit: its attempt is registered before its first byte.
-    pub(crate) async fn begin(session: &'a Session, writer: Writer, rejected_before: u64) -> Result<Self> {
+    pub(crate) async fn begin(session: &'a Session, writer: Writer, copies: Copies, rejected_before: u64) -> Result<Self> {
         let begin = || session.store.begin_attempt(&session.pipeline.name, writer);
         let attempt = Policy::default().run(&session.patience, begin).await?;
         let letters = Letters {
@@ -71,6 +73,7 @@ impl<'a> Window<'a> {
             earlier: Vec::new(),
             schemas: BTreeMap::new(),
             letters,
+            copies,
             counts: Counts::default(),
             covers: Vec::new(),
             messages: 0,
@@ -149,6 +152,7 @@ impl<'a> Window<'a> {
                 reason: reject.reason.clone(),
             });
         }
+        self.copies.send(&self.session.cx, &rejects);
         self.counts.rejects += rejects.len() as u64;
         self.session.check_max(self.rejected_before + self.counts.rejects)?;
         let rows = self.letters.rows(self.session.destination.as_ref(), rejects).await?;
@@ -199,6 +203,7 @@ impl<'a> Window<'a> {
             return Err(error);
         }
         self.keep_letters().await?;
+        self.copies.arrived().await;
         Ok(Full { draft: self.draft(committables), messages: self.messages, oldest: self.oldest })
     }
 

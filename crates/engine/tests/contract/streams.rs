@@ -150,13 +150,16 @@ async fn bad_messages_and_unknown_tables_are_dead_letters_and_stop_nobody() {
     scene.until_idle().await;
     scene.send("p", messages(5, 300, 1).map(poison));
     let mut pipeline = Scene::pipeline();
-    pipeline.stream.create_tables = false;
+    let folder = tempfile::tempdir().expect("a folder");
+    (pipeline.stream.create_tables, pipeline.stream.dead_letter_folder) = (false, Some(folder.path().join("letters")));
     let outcome = scene.until_idle_with(pipeline).await;
     scene.check();
     assert_eq!(outcome.summary.rejects, 200);
     let letters = scene.store.dead_letters(&DeadLetterFilter::default()).await.expect("an index");
     assert_eq!(letters.len(), 200);
     assert!(!scene.destination.tables().contains(&"nowhere".to_owned()));
+    let copies = std::fs::read_dir(folder.path().join("letters")).expect("copies").count();
+    assert_eq!(copies, 400, "the bytes of each, and what is known about it");
 }
 
 #[tokio::test]
