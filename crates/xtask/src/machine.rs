@@ -56,6 +56,15 @@ pub const NEEDS_MAVEN: &str = "Maven (`apt-get install maven`)";
 pub const NEEDS_OPENSSL: &str = "openssl (`apt-get install openssl`)";
 /// What to say where there is no [`npm`].
 pub const NEEDS_NPM: &str = "npm (`apt-get install npm`)";
+/// What to say where [`lesser_user`] says no.
+pub const NEEDS_SETPRIV: &str = "setpriv, since this is root (`apt-get install util-linux`)";
+
+/// Whether a program that refuses to run as root can be run here.
+pub fn lesser_user() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    !root || output("setpriv", &["--version"]).is_some()
+}
 
 /// Whether there is a Maven with a Java to run it.
 pub fn maven() -> bool {

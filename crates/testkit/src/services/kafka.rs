@@ -150,7 +150,8 @@ impl Kafka {
         self.cluster.node(node).end().await;
     }
 
-    /// Starts a broker that was stopped once more, with its ports and what it has stored, and waits until it is ready.
+    /// Starts a broker that was stopped once more, with its ports and what it has stored, and waits until it is ready; that
+    /// takes some seconds, as others must have noticed that it was gone.
     pub async fn start_node(&self, node: u16) {
         self.cluster.node(node).start_again(cluster::STARTED).await;
     }

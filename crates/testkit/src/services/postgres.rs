@@ -84,6 +84,11 @@ impl Postgres {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// The folder that has its data, removed when it ends.
+    pub fn folder(&self) -> &Path {
+        self.process.folder()
+    }
+
     /// Ends the server at once, as a crash would; what it has stored stays.
     pub async fn stop(&self) {
         self.process.end().await;

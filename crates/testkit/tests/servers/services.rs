@@ -7,9 +7,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use longshore_testkit::proxy::Proxy;
-use longshore_testkit::services::{self, BigQueryEmulator, CloudStorage, PROJECT};
+use longshore_testkit::services::{self, BigQueryEmulator, CloudStorage, PROJECT, Postgres};
 use reqwest::Client;
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 
 fn client() -> Client {
     Client::builder().no_proxy().build().unwrap()
@@ -65,7 +66,9 @@ async fn a_process_that_waits_to_be_killed() {
         return;
     }
     let Some(emulator) = BigQueryEmulator::shared().await else { return };
-    println!("\nserves {} {} {}", emulator.rest(), emulator.url(), emulator.storage().buckets().display());
+    let Some(postgres) = Postgres::shared().await else { return };
+    let (buckets, data) = (emulator.storage().buckets(), postgres.folder());
+    println!("\nserves {} {} {} {} {}", emulator.rest(), emulator.url(), postgres.url(), buckets.display(), data.display());
     std::future::pending().await
 }
 
@@ -83,14 +86,20 @@ async fn kill(signal: &str, whole_group: bool) {
         .unwrap();
     let mut said = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
     let said = said.find(|line| line.starts_with("serves ")).unwrap();
-    let [rest, url, buckets] = said.split(' ').skip(1).collect::<Vec<_>>().try_into().unwrap();
+    let [rest, url, postgres, buckets, data] = said.split(' ').skip(1).collect::<Vec<_>>().try_into().unwrap();
     assert!(client().get(rest).send().await.is_ok() && client().get(url).send().await.is_ok());
+    assert!(PgConnection::connect(postgres).await.is_ok());
     let target = format!("{}{}", if whole_group { "-" } else { "" }, process.id());
     assert!(Command::new("kill").args([signal, "--", &target]).status().unwrap().success());
     process.wait().unwrap();
     let gone = async {
         // Nobody tells when.
-        while Path::new(buckets).exists() || client().get(rest).send().await.is_ok() || client().get(url).send().await.is_ok() {
+        while Path::new(buckets).exists()
+            || Path::new(data).exists()
+            || client().get(rest).send().await.is_ok()
+            || client().get(url).send().await.is_ok()
+            || PgConnection::connect(postgres).await.is_ok()
+        {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

@@ -100,4 +100,15 @@ mod tests {
         assert!(once(&folder, "b", half).is_err(), "another version is another installation");
         std::fs::remove_dir_all(&folder).expect("our own folder");
     }
+
+    #[test]
+    fn what_a_machine_lacks_is_a_part_that_is_not_installed_and_in_ci_a_failure() {
+        assert_eq!(possible("nothing", &[(true, "this machine")]), Ok(true));
+        let lacking = possible("a test of the tests", &[(true, "this machine"), (false, "that one")]);
+        if std::env::var_os("CI").is_some_and(|ci| ci == "true") {
+            assert!(lacking.is_err_and(|why| why.contains("that one") && !why.contains("this machine lacks this")));
+        } else {
+            assert_eq!(lacking, Ok(false));
+        }
+    }
 }

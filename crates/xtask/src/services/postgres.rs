@@ -11,7 +11,8 @@ use crate::{Outcome, Workspace, machine};
 /// `postgres/node_modules/postgres-18/native` is a version: `bin`, `lib`, `share`.
 pub fn install(workspace: &Workspace, folder: &Path) -> Outcome {
     let fits = std::env::consts::OS == "linux" && std::env::consts::ARCH == "x86_64";
-    let needs = [(fits, "Linux on x86_64"), (machine::npm(), machine::NEEDS_NPM)];
+    let needs =
+        [(fits, "Linux on x86_64"), (machine::npm(), machine::NEEDS_NPM), (machine::lesser_user(), machine::NEEDS_SETPRIV)];
     if !possible("PostgreSQL", &needs)? {
         return Ok(());
     }

@@ -160,11 +160,6 @@ impl Node<'_> {
         for name in ["min.insync.replicas", "transaction.state.log.min.isr", "share.coordinator.state.topic.min.isr"] {
             set(name, &copies.min(2).to_string());
         }
-        if copies > 1 {
-            // The others notice within these that a broker is gone.
-            set("broker.heartbeat.interval.ms", "500");
-            set("broker.session.timeout.ms", "4000");
-        }
         for (name, value) in &self.options.config {
             set(name, value);
         }
