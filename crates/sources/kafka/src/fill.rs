@@ -1,0 +1,165 @@
+//! Records into deliveries.
+
+use std::time::{Duration, Instant};
+
+use chrono::DateTime;
+use longshore_core::position::{Delta, Position};
+use longshore_messages::{From, Message, Messages};
+
+use crate::handover::{Filled, Item, Part};
+use crate::native::Record;
+use crate::reader::Reader;
+use crate::slots::{Identity, Name, Slot, State};
+
+/// A delivery is handed over when its first record has waited this long.
+const LONGEST: Duration = Duration::from_millis(100);
+/// So many offsets without a record (aborted transactions, compaction) are worth a delivery of their own.
+const EMPTY_OFFSETS: i64 = 10_000;
+
+/// The delivery that is being filled.
+pub(crate) struct Filling {
+    messages: Messages,
+    parts: Vec<Begun>,
+    since: Option<Instant>,
+    limit: u64,
+}
+
+/// What it covers of a partition so far.
+struct Begun {
+    name: Name,
+    identity: Identity,
+    from: Option<i64>,
+    begun: i64,
+    to: i64,
+}
+
+impl Filling {
+    /// An empty one, which is full with so many bytes.
+    pub(crate) fn new(limit: u64) -> Self {
+        Self { messages: Messages::new(), parts: Vec::new(), since: None, limit }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.messages.bytes() >= self.limit
+    }
+
+    /// Whether it is to be handed over: it is full, or old enough.
+    pub(crate) fn is_due(&self) -> bool {
+        self.is_full() || self.time_left() == Some(Duration::ZERO)
+    }
+
+    /// How long it may still be filled, `None` if it is empty.
+    pub(crate) fn time_left(&self) -> Option<Duration> {
+        self.since.map(|since| LONGEST.saturating_sub(since.elapsed()))
+    }
+
+    /// The part of a partition, begun if it is not.
+    fn part(&mut self, slot: &mut Slot) -> &mut Begun {
+        self.since.get_or_insert_with(Instant::now);
+        let at = *slot.part.get_or_insert_with(|| {
+            let begun = Begun {
+                name: slot.name.clone(),
+                identity: slot.identity.clone(),
+                from: slot.covered,
+                begun: slot.next,
+                to: slot.next,
+            };
+            self.parts.push(begun);
+            self.parts.len() - 1
+        });
+        &mut self.parts[at]
+    }
+
+    fn take(&mut self) -> (Messages, Vec<Begun>) {
+        self.since = None;
+        // The next one has as much, most likely; a record that is far larger than the rest is no measure.
+        let room = usize::try_from(self.messages.bytes().min(self.limit + self.limit / 8)).unwrap_or(0);
+        let messages = std::mem::replace(&mut self.messages, Messages::with_capacity(room));
+        (messages, std::mem::take(&mut self.parts))
+    }
+}
+
+impl Reader {
+    /// Adds a record, unless it is not expected: of a partition that is gone, or from before a seek.
+    pub(crate) fn record(&mut self, record: &Record<'_>) {
+        let Some(at) = self.slots.find(record.topic(), record.partition()) else { return };
+        let Some(slot) = self.slots.at(at) else { return };
+        let offset = record.offset();
+        if slot.state != State::Reading || offset < slot.next {
+            return;
+        }
+        let part = self.filling.part(slot);
+        part.to = offset + 1;
+        slot.next = offset + 1;
+        slot.at_end = false;
+        self.told = false;
+        let headers = record.headers();
+        let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (&**name, *value)).collect();
+        self.filling.messages.push(Message {
+            key: record.key(),
+            value: record.value(),
+            headers: &headers,
+            from: From::Kafka { topic: record.topic(), partition: record.partition(), offset },
+            time: record.time().and_then(DateTime::from_timestamp_millis),
+        });
+    }
+
+    /// There is nothing more to read of a partition for now, up to this offset. What is between it and the last record are markers of
+    /// transactions, records that were aborted, and those that compaction has removed: they are covered as well.
+    pub(crate) fn end(&mut self, topic: &str, partition: i32, offset: i64) {
+        let Some(at) = self.slots.find(topic, partition) else { return };
+        let Some(slot) = self.slots.at(at) else { return };
+        if slot.state != State::Reading || offset < slot.next {
+            return;
+        }
+        slot.at_end = true;
+        let worth = offset - slot.covered.unwrap_or(slot.next) >= EMPTY_OFFSETS;
+        if offset > slot.next && (slot.part.is_some() || worth) {
+            self.filling.part(slot).to = offset;
+        }
+        slot.next = offset;
+    }
+
+    /// Hands over what was filled, whether there is room or not.
+    pub(crate) fn flush(&mut self) {
+        let (messages, begun) = self.filling.take();
+        if begun.is_empty() {
+            return;
+        }
+        let mut parts = Vec::with_capacity(begun.len());
+        for part in begun {
+            if let Some(slot) = self.slots.get(&part.name) {
+                slot.covered = Some(part.to);
+                slot.part = None;
+            }
+            let delta = Delta { partition: part.identity.partition, from: part.from.map(position), to: position(part.to) };
+            parts.push(Part { name: part.name, delta, begun: part.begun });
+        }
+        self.handover.push(Item::Filled(Filled { messages, parts }));
+    }
+
+    /// Hands out where a partition begins, so that it is journalled before anything can happen to it.
+    pub(crate) fn announce(&mut self, name: &Name) {
+        let Some(slot) = self.slots.get(name) else { return };
+        let (None, Some(start)) = (slot.covered, slot.start) else { return };
+        slot.covered = Some(start);
+        let delta = Delta { partition: slot.identity.partition.clone(), from: None, to: position(start) };
+        let part = Part { name: name.clone(), delta, begun: start };
+        self.handover.push(Item::Filled(Filled { messages: Messages::new(), parts: vec![part] }));
+    }
+
+    /// Forgets what was filled.
+    pub(crate) fn forget_filled(&mut self) {
+        self.filling.take();
+        self.slots.iter_mut().for_each(|slot| slot.part = None);
+    }
+}
+
+/// The position of an offset. Offsets are never negative here.
+pub(crate) fn position(offset: i64) -> Position {
+    Position::from_count(u64::try_from(offset).unwrap_or(0))
+}

@@ -1,0 +1,4 @@
+//! Reading a real broker.
+
+mod positions;
+mod support;
