@@ -87,7 +87,7 @@ pub(crate) struct Read {
 impl<'a> Pass<'a> {
     fn new(decoder: &'a Decoder, messages: &'a Messages, tables: &'a Tables, bytes: usize, out: &'a mut Decoded) -> Self {
         let mut sheet = Sheet::new(bytes);
-        let names = sheet.names(0, &decoder.names).to_vec();
+        let names = sheet.names(&decoder.names).to_vec();
         Self { decoder, messages, tables, sheet, names, groups: Vec::new(), by_table: HashMap::new(), out }
     }
 
@@ -159,8 +159,7 @@ impl<'a> Pass<'a> {
         let read = match self.messages.value(index) {
             Some(value) => self.decoder.reader.read(value, &mut self.sheet).map(Some),
             None if self.decoder.keys.is_some() => Ok(None),
-            None if self.decoder.takes_nothing => self.decoder.reader.nothing(&mut self.sheet).map(Some),
-            None => Err(tombstone().into()),
+            None => self.decoder.reader.nothing(&mut self.sheet).map(Some).ok_or_else(|| tombstone().into()),
         };
         if read.is_err() {
             self.sheet.give_up(start);

@@ -33,8 +33,6 @@ pub struct Decoder {
     pub(crate) names: Vec<String>,
     /// How keys are read, if messages are changes.
     pub(crate) keys: Option<Keys>,
-    /// Whether a message without content is a row like any other.
-    pub(crate) takes_nothing: bool,
     /// The settings that a replay needs, secrets apart.
     pub(crate) settings: Value,
     pub(crate) told: Arc<Told>,
@@ -56,7 +54,6 @@ impl Decoder {
             columns: config.columns.clone(),
             names,
             keys,
-            takes_nothing: config.format == crate::config::Format::Raw,
             settings: crate::replay::settings(config)?,
             told,
             most: AtomicUsize::new(MOST),

@@ -1,6 +1,8 @@
 //! How contents are written: each format turns one content into an object on a tape.
 
+mod csv;
 pub(crate) mod json;
+mod raw;
 
 use longshore_core::Result;
 use longshore_core::error::Error;
@@ -36,9 +38,9 @@ pub(crate) trait Reader: Send + Sync {
     /// Writes a content as an object at the end of the sheet; returns its token. If it fails, what it has written is to be given up.
     fn read(&self, content: &[u8], sheet: &mut Sheet) -> Result<u32, Unread>;
 
-    /// As [`Reader::read`], for a message without any content. Only for formats that take such a message for a row.
-    fn nothing(&self, sheet: &mut Sheet) -> Result<u32, Unread> {
-        self.read(&[], sheet)
+    /// Writes what a message without any content is, for a format that takes it for a row.
+    fn nothing(&self, _sheet: &mut Sheet) -> Option<u32> {
+        None
     }
 
     /// The columns that the schemas of these contents tell. `None` if only the contents themselves tell.
@@ -49,6 +51,8 @@ pub(crate) trait Reader: Send + Sync {
 pub(crate) fn reader(config: &MessagesConfig) -> Result<Box<dyn Reader>> {
     Ok(match config.format {
         Format::Json => Box::new(json::Json),
+        Format::Csv => Box::new(csv::Csv::new(&config.csv)?),
+        Format::Raw => Box::new(raw::Raw::new(&config.raw)),
         _ => {
             let error = Error::new(
                 longshore_core::error::Kind::Config,

@@ -11,7 +11,7 @@ pub(crate) struct Sheet {
     pub tape: Tape,
     /// The keys of JSON.
     pub keys: Keys,
-    /// Where the names of a schema are, by the schema's address.
+    /// Where the names of a schema are, by the address of the first.
     names: HashMap<usize, Vec<Span>>,
 }
 
@@ -23,11 +23,11 @@ impl Sheet {
         sheet
     }
 
-    /// Puts the names that `schema` uses onto the tape, unless they are there. Equal names share one span, by which the column
-    /// builders know them again.
-    pub fn names(&mut self, schema: usize, names: &[String]) -> &[Span] {
+    /// Puts names onto the tape, unless they are there; returns their spans. A schema hands in the same slice every time, by whose
+    /// address it is known. Equal names share one span, by which the column builders know them again.
+    pub fn names(&mut self, names: &[String]) -> &[Span] {
         let tape = &mut self.tape;
-        self.names.entry(schema).or_insert_with(|| names.iter().map(|name| tape.span(name)).collect())
+        self.names.entry(names.as_ptr() as usize).or_insert_with(|| names.iter().map(|name| tape.span(name)).collect())
     }
 
     /// Gives up the record that begins at `token`. Its texts stay, because names may be among them.

@@ -1,9 +1,11 @@
 //! Whole decodings: messages in, rows and rejects out.
 
 mod changes;
+mod csv;
 mod every;
 mod json;
 mod metadata;
+mod raw;
 mod routing;
 mod speed;
 

@@ -16,9 +16,11 @@ use std::sync::Arc;
 
 use longshore_core::error::{Error, Kind, Result, code};
 
-use crate::config::{CsvConfig, Jagged};
+use crate::config::{CsvConfig, CsvHeader, Jagged};
 use crate::cut::{Cutter, Format, Input, Limits, RawChunk};
-use crate::tape::Records;
+use crate::tape::{Records, Span, Tape};
+
+pub use parser::BadRow;
 
 /// The bytes that give a CSV file its structure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -74,6 +76,20 @@ impl CsvFormat {
             Error::new(Kind::Config, code::CONFIG, "a dead letter does not say how its CSV is written").caused_by(e)
         })?;
         Ok(Self { file, dialect, header: false, names: columns.into(), null, jagged, note: String::new() })
+    }
+
+    /// A format whose columns are known: rows without a header, one by one ([`CsvFormat::row`]). A delimiter that is not given is `,`.
+    /// Fails with `config` for settings that are not single bytes.
+    pub fn of_rows(columns: &[String], config: &CsvConfig) -> Result<Self> {
+        let delimiter = config.delimiter.clone().unwrap_or_else(|| ",".to_owned());
+        let config = CsvConfig { delimiter: Some(delimiter), header: CsvHeader::No, ..config.clone() };
+        Ok(Self { names: columns.into(), ..detect::detect("".into(), b"", true, &config)? })
+    }
+
+    /// Writes the row that a text begins with at the end of a tape, as an object. `keys` are the spans of the columns' names there.
+    /// Returns its token, and where in the text the next row would begin.
+    pub fn row(&self, text: &[u8], keys: &[Span], tape: &mut Tape) -> Result<(u32, usize), BadRow> {
+        parser::row(self, text, keys, tape)
     }
 
     /// The dialect.

@@ -14,6 +14,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use longshore_core::batch::{Batch, Chunk, Item, Payload, Rows};
 use longshore_core::commit::DEAD_LETTERS;
 use longshore_core::error::{Error, Kind, Result, code};
+pub use longshore_core::letters::{Letter, Letters};
 use longshore_core::position::Covers;
 use longshore_core::source::{Context, Description, Source, Split, Splits, Target};
 use longshore_core::store::FileLedger;
@@ -34,29 +35,6 @@ const SPLIT_BYTES: u64 = 4 << 20;
 const SPLIT_LETTERS: usize = 1000;
 /// Letters that are told one by one when they stay open.
 const TOLD: usize = 5;
-
-/// A dead letter of a record.
-#[derive(Debug, Clone)]
-pub struct Letter {
-    /// Its id.
-    pub id: String,
-    /// The table it was meant for.
-    pub table: Option<String>,
-    /// Its bytes, corrected or not.
-    pub payload: Payload,
-    /// What [`Format::decoding`] said of it.
-    pub decoding: Option<serde_json::Value>,
-}
-
-/// Where the letters to replay are kept.
-#[async_trait]
-pub trait Letters: Send + Sync {
-    /// The ids of those that are open now, with the bytes of their payloads.
-    async fn open(&self) -> Result<Vec<(String, u64)>>;
-
-    /// These letters. Fails if one is not there.
-    async fn fetch(&self, ids: &[String]) -> Result<Vec<Letter>>;
-}
 
 /// Reads dead letters.
 pub struct ReplaySource {

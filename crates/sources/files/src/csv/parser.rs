@@ -1,7 +1,7 @@
 //! A chunk's rows onto a tape.
 
 use longshore_core::batch::{Payload, Reject, Unit};
-use longshore_core::error::Place;
+use longshore_core::error::{Code, Place};
 
 use super::CsvFormat;
 use super::record::{Outcome, Value};
@@ -12,10 +12,11 @@ use crate::tape::{Records, Row, Span, Tape, Token};
 
 /// The reason of an unclosed quote. The cutter gives it too, for a row that is too large to be parsed.
 pub(super) fn unclosed(at: Walk) -> String {
-    format!(
-        "the quoted value that begins at line {}, column {} has no closing quote; the next line was decoded as usual",
-        at.line, at.column
-    )
+    format!("{}; the next line was decoded as usual", unclosed_value(at))
+}
+
+fn unclosed_value(at: Walk) -> String {
+    format!("the quoted value that begins at line {}, column {} has no closing quote", at.line, at.column)
 }
 
 /// The reason of a quote in the wrong place; likewise.
@@ -70,6 +71,67 @@ pub fn parse(format: &CsvFormat, chunk: &RawChunk, out: &mut Records) {
     out.rejects.sort_by_key(|reject| reject.index);
 }
 
+/// Why a text is not a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadRow {
+    /// The stable reason code.
+    pub code: &'static str,
+    /// In words.
+    pub reason: String,
+    /// What somebody who loads files can do, in words.
+    pub advice: Option<&'static str>,
+}
+
+/// Writes the row that a text begins with; see [`CsvFormat::row`].
+pub fn row(format: &CsvFormat, bytes: &[u8], keys: &[Span], tape: &mut Tape) -> Result<(u32, usize), BadRow> {
+    let bad = |code: Code, reason: String| Err(BadRow { code: code.name, reason, advice: None });
+    let mut values = Vec::with_capacity(keys.len());
+    let terminator = format.dialect.terminator;
+    let (end, next) = match format.dialect.record(bytes, 0, true, |value| values.push(value)) {
+        Outcome::Record { end, next } => (end, next),
+        Outcome::Unclosed { opened, .. } => {
+            return bad(error::UNCLOSED_QUOTE, unclosed_value(place(1, &bytes[..opened], terminator)));
+        }
+        Outcome::Misplaced { at, .. } => return bad(error::QUOTE_MISPLACED, misplaced(place(1, &bytes[..at], terminator))),
+        Outcome::Open => unreachable!("nothing is open where the input has ended"),
+    };
+    if let Some(bad) = width(format, values.len(), keys.len()) {
+        return Err(bad);
+    }
+    let text = match std::str::from_utf8(&bytes[..end]) {
+        Ok(text) => text,
+        Err(broken) => {
+            let at = place(1, &bytes[..broken.valid_up_to()], terminator);
+            return bad(error::ENCODING_INVALID, format!("the bytes at line {}, column {} are not UTF-8", at.line, at.column));
+        }
+    };
+    let base = tape.span(text).start as usize;
+    let parser = Parser { format, bytes, keys: Vec::new(), whole_text: None, values: Vec::new() };
+    let token = tape.open(Token::Object { end: 0 });
+    for (&key, value) in keys.iter().zip(&values) {
+        tape.push(Token::Key(key));
+        let span = Span { start: (base + value.start) as u32, len: (value.end - value.start) as u32 };
+        let value = parser.value(*value, span, tape);
+        tape.push(value);
+    }
+    tape.close(token);
+    Ok((token, next))
+}
+
+/// What is wrong with a row of so many values, if something is.
+fn width(format: &CsvFormat, found: usize, wanted: usize) -> Option<BadRow> {
+    if found == wanted || (found < wanted && format.jagged == Jagged::Fill) {
+        return None;
+    }
+    let (code, advice) = if found > wanted {
+        (error::ROW_TOO_LONG.name, "a value that holds the delimiter needs quotes")
+    } else {
+        (error::ROW_TOO_SHORT.name, "with --csv-jagged fill the missing ones are NULL")
+    };
+    let reason = format!("the row has {} for {}", many(found, "value"), many(wanted, "column"));
+    Some(BadRow { code, reason, advice: Some(advice) })
+}
+
 fn place(line: u64, before: &[u8], terminator: u8) -> Walk {
     let mut walk = Walk { line, column: 1 };
     walk.over_lines(before, terminator);
@@ -88,14 +150,8 @@ struct Parser<'a> {
 
 impl Parser<'_> {
     fn row(&self, start: usize, end: usize, line: u64, out: &mut Records) {
-        let (found, wanted) = (self.values.len(), self.keys.len());
-        if found != wanted && (found > wanted || self.format.jagged == Jagged::Reject) {
-            let (code, hint) = if found > wanted {
-                (error::ROW_TOO_LONG.name, "a value that holds the delimiter needs quotes")
-            } else {
-                (error::ROW_TOO_SHORT.name, "with --csv-jagged fill the missing ones are NULL")
-            };
-            let reason = format!("the row has {} for {}; {hint}", many(found, "value"), many(wanted, "column"));
+        if let Some(BadRow { code, reason, advice }) = width(self.format, self.values.len(), self.keys.len()) {
+            let reason = advice.map_or_else(|| reason.clone(), |advice| format!("{reason}; {advice}"));
             out.rejects.push(self.reject((start, end), line, code, reason));
             return;
         }
