@@ -6,6 +6,7 @@
 mod bigquery;
 mod delta;
 mod files;
+mod kafka;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use longshore_core::stream::StreamSource;
 use serde_json::Value;
 
 /// Every connector, sources first.
-pub const ALL: &[Declaration] = &[files::DECLARATION, delta::DECLARATION, bigquery::DECLARATION];
+pub const ALL: &[Declaration] = &[files::DECLARATION, kafka::DECLARATION, delta::DECLARATION, bigquery::DECLARATION];
 
 /// What a connector says of itself.
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +95,8 @@ pub fn codes() -> Vec<Code> {
     let mut codes: Vec<Code> = code::ALL.to_vec();
     codes.extend(ALL.iter().flat_map(|declaration| declaration.codes.iter().copied().flatten()));
     codes.sort_by_key(|code| code.name);
+    // Sources of messages share those of messages.
+    codes.dedup();
     codes
 }
 
