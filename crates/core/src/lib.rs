@@ -12,6 +12,7 @@ pub mod event;
 pub mod failpoint;
 pub mod inspection;
 pub mod lanes;
+pub mod letters;
 pub mod names;
 pub mod position;
 pub mod retry;

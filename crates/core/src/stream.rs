@@ -24,6 +24,7 @@ use chrono::{DateTime, Utc};
 use crate::Result;
 use crate::batch::{Batch, Reject};
 use crate::budget::Permit;
+use crate::letters::Letter;
 use crate::position::{Covers, Partition, Position};
 use crate::schema::TableSchema;
 use crate::source::{Context, Target};
@@ -37,6 +38,11 @@ pub trait StreamSource: Send + Sync {
     /// Where copies of its dead letters go, by its settings: a topic of the same broker.
     fn letterbox(&self) -> Option<Arc<dyn Letterbox>> {
         None
+    }
+
+    /// What decodes the message of a dead letter again, from its bytes (corrected or not) and its `decoding`. The inner error says why it cannot be.
+    fn again(&self, letter: &Letter) -> Result<std::result::Result<Arc<dyn Decode>, String>> {
+        Ok(Err(format!("dead letter {} is of a source that cannot decode it again", letter.id)))
     }
 
     /// Whether it can be reached, and what is there to read: one line each, for `check`. Changes nothing at the broker.
@@ -139,6 +145,8 @@ pub struct Decoded {
     pub batches: Vec<Batch>,
     /// Messages that have no table.
     pub rejects: Vec<Reject>,
+    /// Ids of the delivery that are neither among the rows nor among the rejects: they are not covered.
+    pub left: BTreeSet<String>,
     /// Tables that are neither known nor unknown, and known ones that messages have other columns for. They have been rejected, or left out, as
     /// if nothing could be done about it; whoever can, does, and decodes again.
     pub wanted: BTreeMap<String, Wanted>,

@@ -146,7 +146,7 @@ impl Load {
 }
 
 /// The dead letters among what a commit covers: a replay's source covers them by their ids.
-fn replayed(covers: &[Covers]) -> Vec<String> {
+pub(crate) fn replayed(covers: &[Covers]) -> Vec<String> {
     let ids = covers.iter().filter_map(|covers| match covers {
         Covers::Ids { scope, ids } if scope == DEAD_LETTERS => Some(ids.clone()),
         Covers::Ids { .. } | Covers::Deltas(_) => None,

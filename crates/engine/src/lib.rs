@@ -27,4 +27,5 @@ pub use pipeline::{Keep, Outcome, Pipeline, StreamSettings};
 pub use plan::{RunPlan, TablePlan, plan, plan_stream};
 pub use repair::{Finding, repair};
 pub use run::run;
+pub use stream::replay::ReplayStream;
 pub use stream::run_stream;

@@ -61,7 +61,7 @@ impl Copies {
 
 /// The same for each dead letter of one message, whichever commit brings it.
 fn id(reject: &Reject) -> String {
-    let message = reject.decoding.as_ref().and_then(|decoding| decoding.get("message_id")).and_then(|id| id.as_str());
+    let message = reject.decoding.as_ref().and_then(|decoding| decoding["pubsub"]["id"].as_str());
     let index = reject.index.to_string();
     let mut hasher = blake3::Hasher::new();
     for part in [reject.place.file.as_str(), message.unwrap_or(&index)] {

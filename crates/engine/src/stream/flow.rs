@@ -117,6 +117,11 @@ impl Flow {
                 }
             };
             drop(window);
+            if full.draft.covers.iter().all(covers_nothing) {
+                // Nothing of what was read is to be journalled: dead letters that still do not fit.
+                session.give_up(&attempt).await;
+                continue;
+            }
             failpoint::hit("stage.after");
 
             // 2. Journal. From here on the commit will become visible, whoever publishes it, and its messages are never asked for again.
@@ -406,6 +411,13 @@ impl Flow {
             None => Ok(()),
         };
         result.and(closed).and(published).and(self.worker.leave().await)
+    }
+}
+
+fn covers_nothing(covers: &Covers) -> bool {
+    match covers {
+        Covers::Ids { ids, .. } => ids.is_empty(),
+        Covers::Deltas(deltas) => deltas.is_empty(),
     }
 }
 

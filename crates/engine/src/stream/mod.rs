@@ -10,6 +10,7 @@ mod copies;
 mod flow;
 mod publish;
 mod reader;
+pub(crate) mod replay;
 mod schemas;
 mod tables;
 mod window;

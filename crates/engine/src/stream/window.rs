@@ -1,6 +1,6 @@
 //! What one commit of a stream takes in: rows to their tables' stagers as they come, until it is full.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
@@ -18,6 +18,7 @@ use longshore_core::stream::{Decoded, Delivery};
 
 use super::copies::Copies;
 use super::tables::TableBook;
+use crate::commit::replayed;
 use crate::dead_letters::{self, Letters};
 use crate::session::Session;
 use crate::stage::{LETTERS, TOLD};
@@ -102,7 +103,7 @@ impl<'a> Window<'a> {
             self.reject(decoded.rejects).await?;
         }
         for covers in delivery.covers {
-            join(&mut self.covers, covers)?;
+            join(&mut self.covers, without(covers, &decoded.left))?;
         }
         self.messages += delivery.messages;
         self.counts.bytes += delivery.bytes;
@@ -247,16 +248,26 @@ impl<'a> Window<'a> {
             writer: self.writer,
             run: self.session.cx.run.clone(),
             attempts: vec![self.attempt.clone()],
-            covers: std::mem::take(&mut self.covers),
             committables,
             schemas: std::mem::take(&mut self.schemas),
             counts: std::mem::take(&mut self.counts),
+            replayed: replayed(&self.covers),
+            covers: std::mem::take(&mut self.covers),
             landings: Vec::new(),
             dead_letters: Vec::new(),
-            replayed: Vec::new(),
             origins,
             acknowledge: None,
         }
+    }
+}
+
+/// What is covered, but for these ids.
+fn without(covers: Covers, left: &BTreeSet<String>) -> Covers {
+    match covers {
+        Covers::Ids { scope, ids } if !left.is_empty() => {
+            Covers::Ids { scope, ids: ids.into_iter().filter(|id| !left.contains(id)).collect() }
+        }
+        other => other,
     }
 }
 

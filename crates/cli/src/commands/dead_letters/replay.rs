@@ -9,7 +9,7 @@ use longshore_core::batch::Payload;
 use longshore_core::commit::DeadLetterState;
 use longshore_core::error::{Error, Kind, Place, Result, code};
 use longshore_core::store::{DeadLetterFilter, Store};
-use longshore_engine::{Outcome, Pipeline};
+use longshore_engine::{Outcome, Pipeline, ReplayStream};
 use longshore_files::values::base64;
 use longshore_files::{Letter, Letters, ReplaySource};
 use serde_json::{Map, Value, json};
@@ -20,7 +20,7 @@ use crate::commands::run::{dataset, read};
 use crate::commands::{limit, open_dataset, open_store, surroundings};
 use crate::console::Console;
 use crate::destination::Dataset;
-use crate::pipeline::PipelineFile;
+use crate::pipeline::{Opened, PipelineFile};
 use crate::reporter::Reporter;
 use crate::summary::{self, Landed};
 use crate::warehouse::Wanted;
@@ -53,17 +53,29 @@ pub async fn run(console: &Console, store: &Path, args: &ReplayArgs) -> Result<u
             Some(file) => file.open_destination(&surroundings(store, pipeline.disposition))?,
             None => open_dataset(&place, store)?,
         };
-        let letters = Kept { books: books.clone(), ids, dataset: place.clone(), corrections: corrections.clone() };
-        let source = Arc::new(ReplaySource::new(Arc::new(letters), store.join("spool")));
+        let letters: Arc<dyn Letters> =
+            Arc::new(Kept { books: books.clone(), ids, dataset: place.clone(), corrections: corrections.clone() });
         let reporter = Arc::new(Reporter::new(console));
-        let result =
-            longshore_engine::run(books.clone(), source.clone(), destination, &pipeline, reporter.clone(), stop.clone()).await;
+        let (books, observer, stop) = (books.clone(), reporter.clone(), stop.clone());
+        let endless = file.as_ref().map(|file| file.open_source(&surroundings(store, pipeline.disposition))).transpose()?;
+        let (result, kept) = match endless {
+            Some(Opened::Endless(source)) => {
+                let source = Arc::new(ReplayStream::new(letters, source));
+                let result =
+                    longshore_engine::run_stream(books, source.clone(), destination, &pipeline, observer, stop, true).await;
+                (result, source.kept())
+            }
+            _ => {
+                let source = Arc::new(ReplaySource::new(letters, store.join("spool")));
+                let result = longshore_engine::run(books, source.clone(), destination, &pipeline, observer, stop).await;
+                (result, source.kept())
+            }
+        };
         let outcome = match result {
             Ok(outcome) => outcome,
             Err(error) => return summary::finish(console, &reporter, &Landed::dataset(place, store), Err(error)),
         };
         reporter.done();
-        let kept = source.kept();
         tell(console, &outcome, &place, &kept)?;
         if !kept.is_empty() {
             worst = exit::DEAD_LETTERS;

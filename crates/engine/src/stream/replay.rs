@@ -1,0 +1,169 @@
+//! Dead letters of an endless source as an endless source: their messages come once more.
+//!
+//! It runs as one more worker beside those that read the source, so nothing has to be stopped. A letter that fits now lands and is covered by its
+//! id; the commit that lands it closes it. One that still does not fit is covered by nothing: it stays open, as it was, and no letter is made of it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use longshore_core::Result;
+use longshore_core::batch::Payload;
+use longshore_core::commit::DEAD_LETTERS;
+use longshore_core::letters::{Letter, Letters};
+use longshore_core::position::Covers;
+use longshore_core::source::Context;
+use longshore_core::stream::{Arrival, Decode, Decoded, Delivery, Lag, Progress, StreamSource, Subscription, Tables};
+
+/// Letters that are handed out together.
+const TOGETHER: usize = 200;
+
+/// The letters of a source, and how its messages are decoded.
+pub struct ReplayStream {
+    letters: Arc<dyn Letters>,
+    source: Arc<dyn StreamSource>,
+    kept: Arc<Mutex<BTreeMap<String, String>>>,
+}
+
+impl ReplayStream {
+    /// These letters, decoded as this source does it; the source itself is not read.
+    pub fn new(letters: Arc<dyn Letters>, source: Arc<dyn StreamSource>) -> Self {
+        Self { letters, source, kept: Arc::default() }
+    }
+
+    /// The letters that stay open because they still do not fit, and why.
+    pub fn kept(&self) -> BTreeMap<String, String> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[async_trait]
+impl StreamSource for ReplayStream {
+    async fn subscribe(&self, cx: &Context, _: Arc<dyn Progress>) -> Result<Box<dyn Subscription>> {
+        let waiting = self.letters.open().await?.into_iter().collect();
+        let (letters, source, kept) = (self.letters.clone(), self.source.clone(), self.kept.clone());
+        Ok(Box::new(Replay { letters, source, kept, cx: cx.clone(), waiting, told_idle: false }))
+    }
+
+    async fn inspect(&self, _: &Context) -> Result<Vec<String>> {
+        Ok(vec![format!("{} dead letters", self.letters.open().await?.len())])
+    }
+}
+
+struct Replay {
+    letters: Arc<dyn Letters>,
+    source: Arc<dyn StreamSource>,
+    kept: Arc<Mutex<BTreeMap<String, String>>>,
+    cx: Context,
+    /// Ids, with the bytes of their payloads.
+    waiting: VecDeque<(String, u64)>,
+    told_idle: bool,
+}
+
+#[async_trait]
+impl Subscription for Replay {
+    async fn next(&mut self) -> Result<Arrival> {
+        let most = self.cx.budget.total() / 4;
+        let (mut ids, mut bytes) = (Vec::new(), 0);
+        for (id, size) in self.waiting.iter().take(TOGETHER) {
+            if !ids.is_empty() && bytes + size > most {
+                break;
+            }
+            bytes += size;
+            ids.push(id.clone());
+        }
+        if ids.is_empty() {
+            if std::mem::replace(&mut self.told_idle, true) {
+                std::future::pending::<()>().await;
+            }
+            return Ok(Arrival::CaughtUp);
+        }
+        let permit = self.cx.budget.take(bytes).await;
+        let letters = self.letters.fetch(&ids).await?;
+        let mut again = Vec::with_capacity(letters.len());
+        for letter in letters {
+            match self.again(letter, most)? {
+                Ok(one) => again.push(one),
+                Err((id, why)) => drop(self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(id, why)),
+            }
+        }
+        self.waiting.drain(..ids.len());
+        let ids = again.iter().map(|(id, _)| id.clone()).collect();
+        Ok(Arrival::Delivery(Delivery {
+            messages: again.len() as u64,
+            bytes,
+            oldest: None,
+            decode: Arc::new(Again { letters: again, kept: self.kept.clone() }),
+            covers: vec![Covers::Ids { scope: DEAD_LETTERS.to_owned(), ids }],
+            permit: Some(permit),
+        }))
+    }
+
+    fn journalled(&mut self, _: &[Covers]) {}
+
+    async fn acknowledge(&mut self, _: &[Covers]) -> Result<()> {
+        Ok(())
+    }
+
+    async fn rewind(&mut self) -> Result<()> {
+        self.waiting = self.letters.open().await?.into_iter().collect();
+        self.told_idle = false;
+        Ok(())
+    }
+
+    fn lag(&self) -> Vec<Lag> {
+        vec![Lag { name: "dead letters".to_owned(), messages: Some(self.waiting.len() as u64) }]
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Replay {
+    /// What decodes a letter, or its id and why nothing does.
+    fn again(&self, mut letter: Letter, most: u64) -> Result<Result<(String, Arc<dyn Decode>), (String, String)>> {
+        if let Payload::File { path, length, .. } = &letter.payload {
+            let id = letter.id.clone();
+            if *length > most {
+                return Ok(Err((id, format!("its {length} bytes are more than a quarter of the memory; raise --memory"))));
+            }
+            match std::fs::read(path) {
+                Ok(bytes) => letter.payload = Payload::Inline(bytes),
+                Err(e) => return Ok(Err((id, format!("its payload cannot be read from {}: {e}", path.display())))),
+            }
+        }
+        Ok(self.source.again(&letter)?.map(|decode| (letter.id.clone(), decode)).map_err(|why| (letter.id, why)))
+    }
+}
+
+/// Letters, each by itself: what does not fit is left.
+struct Again {
+    letters: Vec<(String, Arc<dyn Decode>)>,
+    kept: Arc<Mutex<BTreeMap<String, String>>>,
+}
+
+impl Decode for Again {
+    fn decode(&self, tables: &Tables) -> Result<Decoded> {
+        let mut all = Decoded::default();
+        let mut kept: BTreeMap<String, String> = BTreeMap::new();
+        let mut fit: BTreeSet<String> = BTreeSet::new();
+        for (id, letter) in &self.letters {
+            let mut decoded = letter.decode(tables)?;
+            all.wanted.append(&mut decoded.wanted);
+            let rejects = decoded.batches.iter_mut().flat_map(|batch| std::mem::take(&mut batch.rejects)).chain(decoded.rejects);
+            match rejects.last() {
+                Some(reject) => drop(kept.insert(id.clone(), reject.reason)),
+                None => {
+                    fit.insert(id.clone());
+                    all.batches.append(&mut decoded.batches);
+                }
+            }
+        }
+        all.left = kept.keys().cloned().collect();
+        let mut known = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|id, _| !fit.contains(id));
+        known.append(&mut kept);
+        Ok(all)
+    }
+}
