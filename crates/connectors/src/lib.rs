@@ -7,6 +7,7 @@ mod bigquery;
 mod delta;
 mod files;
 mod kafka;
+mod pubsub;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use longshore_core::stream::StreamSource;
 use serde_json::Value;
 
 /// Every connector, sources first.
-pub const ALL: &[Declaration] = &[files::DECLARATION, kafka::DECLARATION, delta::DECLARATION, bigquery::DECLARATION];
+pub const ALL: &[Declaration] =
+    &[files::DECLARATION, kafka::DECLARATION, pubsub::DECLARATION, delta::DECLARATION, bigquery::DECLARATION];
 
 /// What a connector says of itself.
 #[derive(Debug, Clone, Copy)]

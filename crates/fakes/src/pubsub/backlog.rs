@@ -55,6 +55,8 @@ pub(crate) struct Backlog {
     keys: HashMap<String, (u64, usize)>,
     streams: HashMap<u64, Stream>,
     pub(crate) acknowledged: Vec<u64>,
+    /// How often messages were sent.
+    pub(crate) sent: usize,
     numbers: u64,
     /// When leases were last looked at.
     looked: Instant,
@@ -95,6 +97,7 @@ impl Backlog {
             keys: HashMap::new(),
             streams: HashMap::new(),
             acknowledged: Vec::new(),
+            sent: 0,
             numbers: 0,
             looked: Instant::now(),
             scratch: BytesMut::new(),
@@ -122,6 +125,10 @@ impl Backlog {
     /// A stream is gone. What it has stays lent.
     pub(crate) fn shut(&mut self, number: u64) {
         self.streams.remove(&number);
+    }
+
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.len()
     }
 
     pub(crate) fn lent(&self) -> usize {
@@ -174,6 +181,7 @@ impl Backlog {
 
     /// Lends a message to a stream and writes it.
     fn lend(&mut self, number: u64, stream: u64, answer: &mut BytesMut) {
+        self.sent += 1;
         let attempt = self.attempts.get(&number).map_or(1, |attempt| attempt + 1);
         if attempt > 1 || self.stored.contains_key(&number) {
             self.attempts.insert(number, attempt);

@@ -277,14 +277,16 @@ async fn send(
         let stirred = shared.stirred.notified();
         tokio::pin!(stirred);
         stirred.as_mut().enable();
-        let next = find(&mut shared.lock(), &first.subscription).map(|backlog| backlog.next(number));
         let ended = Status::unavailable("The service was unable to fulfill your request. Please try again.");
         tokio::select! {
+            biased;
             () = &mut broken => {
                 _ = sender.send(Err(ended)).await;
                 return;
             }
             sent = async {
+                // Not before it is clear that the stream is not to end.
+                let next = find(&mut shared.lock(), &first.subscription).map(|backlog| backlog.next(number));
                 match next {
                     Ok(Some(answer)) => sender.send(Ok(answer)).await.is_ok(),
                     Err(status) => {

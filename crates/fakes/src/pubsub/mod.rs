@@ -180,9 +180,19 @@ impl FakePubSub {
         self.state(|state| state.rules.push(rule));
     }
 
+    /// How many streams of a subscription are open.
+    pub fn streams(&self, subscription: &str) -> usize {
+        self.backlog(subscription, |backlog| backlog.streams())
+    }
+
     /// How many messages of a subscription are lent.
     pub fn outstanding(&self, subscription: &str) -> usize {
         self.backlog(subscription, |backlog| backlog.lent())
+    }
+
+    /// How often messages of a subscription were sent, the same one again included.
+    pub fn sent(&self, subscription: &str) -> usize {
+        self.backlog(subscription, |backlog| backlog.sent)
     }
 
     /// The ids of the messages of a subscription that were acknowledged, in that order.
