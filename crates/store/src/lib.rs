@@ -29,8 +29,10 @@ pub mod error;
 mod filesystem;
 mod history;
 pub mod memory;
+pub mod postgres;
 mod rows;
 pub mod sqlite;
 
 pub use memory::MemoryStore;
+pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
