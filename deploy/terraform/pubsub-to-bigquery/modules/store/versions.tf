@@ -1,0 +1,14 @@
+terraform {
+  # Values that are written and not kept (`..._wo`) need 1.11.
+  required_version = ">= 1.11"
+  required_providers {
+    google = {
+      source  = "hashicorp/google"
+      version = ">= 7.45, < 8.0"
+    }
+    random = {
+      source  = "hashicorp/random"
+      version = ">= 3.7, < 4.0"
+    }
+  }
+}
