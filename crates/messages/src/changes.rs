@@ -1,25 +1,39 @@
 //! Messages as changes by key: where the columns of a key come from, and what key and content are together.
 
+use std::sync::Arc;
+
+use longshore_core::Result;
+use longshore_core::schema::TableSchema;
 use longshore_files::tape::{Span, Tape, Token};
 
 use crate::config::MessagesConfig;
 use crate::error::{KEY_INVALID, NO_KEY};
 use crate::fault::Fault;
-use crate::formats::{Unread, json};
+use crate::formats::columns::Fields;
+use crate::formats::schema::Schema;
+use crate::formats::{Unread, avro, json, protobuf, registered};
+use crate::registry::{SchemaRegistry, split};
 use crate::sheet::Sheet;
+use crate::times::Finer;
 
 /// The column of a key without fields, where settings do not name it.
 const KEY: &str = "key";
 
-/// Reads keys: a JSON object has fields; anything else is one value for one column.
+/// Reads keys: by the schema registry, or as a JSON object, both of which have fields; anything else is one value for one column.
 pub(crate) struct Keys {
     /// The column of a key without fields.
     pub column: String,
+    registry: Option<Arc<SchemaRegistry>>,
+    finer: Finer,
 }
 
 impl Keys {
-    pub fn new(config: &MessagesConfig) -> Self {
-        Self { column: config.key_column.clone().unwrap_or_else(|| KEY.to_owned()) }
+    pub fn new(config: &MessagesConfig, registry: Option<&Arc<SchemaRegistry>>) -> Self {
+        Self {
+            column: config.key_column.clone().unwrap_or_else(|| KEY.to_owned()),
+            registry: registry.cloned(),
+            finer: if config.truncate_nanoseconds { Finer::Truncate } else { Finer::Refuse },
+        }
     }
 
     /// Writes the key as an object at the end of the sheet. `name` is the span of the column's name.
@@ -27,18 +41,55 @@ impl Keys {
         let Some(key) = key else {
             return Err(Fault::new(NO_KEY, "the message has no key, so it cannot be told which row it changes").into());
         };
+        let of_key = |fault: Fault| Fault { code: KEY_INVALID.name, reason: format!("of the key: {}", fault.reason), ..fault };
+        if let (Some(registry), Ok((id, plain))) = (&self.registry, split(key)) {
+            let schema = sheet.schema(id, registry).map_err(|unread| match unread {
+                Unread::Fault(fault) => Fault { reason: format!("of the key: {}", fault.reason), ..fault }.into(),
+                error => error,
+            })?;
+            return self.by_schema(&schema, plain, name, sheet).map_err(|fault| of_key(fault).into());
+        }
         let in_json = json::without_frame(key);
         if in_json.first() == Some(&b'{') {
-            let read = json::read(in_json, sheet);
-            return read.map_err(|fault| {
-                Fault { code: KEY_INVALID.name, reason: format!("of the key, {}", fault.reason), ..fault }.into()
-            });
+            return json::read(in_json, sheet).map_err(|fault| of_key(fault).into());
         }
         let object = sheet.tape.open(Token::Object { end: 0 });
         sheet.tape.push(Token::Key(name));
         self.value(key, sheet);
         sheet.tape.close(object);
         Ok(object)
+    }
+
+    fn by_schema(&self, schema: &Schema, plain: &[u8], name: Span, sheet: &mut Sheet) -> Result<u32, Fault> {
+        let value = match schema {
+            Schema::Avro(schema) => avro::read(schema, plain, self.finer, sheet)?,
+            Schema::Protobuf(schema) => {
+                let (message, plain) = schema.message(plain)?;
+                protobuf::read(&message, plain, self.finer, sheet)?
+            }
+            Schema::Json(_) => json::value(plain, sheet)?,
+        };
+        if matches!(sheet.tape.token(value), Token::Object { .. }) {
+            return Ok(value);
+        }
+        let object = sheet.tape.open(Token::Object { end: 0 });
+        sheet.tape.push(Token::Key(name));
+        sheet.tape.copy(value);
+        sheet.tape.close(object);
+        Ok(object)
+    }
+
+    /// The columns that the schemas of keys tell; none where keys have no schemas.
+    pub fn columns(&self, keys: &mut dyn Iterator<Item = &[u8]>) -> Result<TableSchema> {
+        let Some(registry) = &self.registry else { return Ok(TableSchema::default()) };
+        registered::columns(registry, keys, |schema, type_| {
+            let columns = schema.columns(type_).filter(|columns| !columns.fields.is_empty());
+            columns.or_else(|| {
+                let mut fields = Fields::default();
+                fields.add(&self.column, schema.type_of()?, None);
+                Some(TableSchema::new(fields.done()))
+            })
+        })
     }
 
     /// Writes a key without fields.
@@ -124,7 +175,7 @@ mod tests {
 
     fn joined(key: &[u8], content: Option<&str>) -> String {
         let mut sheet = Sheet::default();
-        let keys = Keys { column: "id".to_owned() };
+        let keys = Keys { column: "id".to_owned(), registry: None, finer: Finer::Refuse };
         let name = sheet.tape.span("id");
         let key = keys.read(Some(key), name, &mut sheet).expect("a key");
         let content = content.map(|text| json::read(text.as_bytes(), &mut sheet).expect("an object"));
@@ -159,7 +210,7 @@ mod tests {
     #[test]
     fn a_key_that_begins_like_an_object_and_is_none_is_a_fault() {
         let mut sheet = Sheet::default();
-        let keys = Keys { column: "id".to_owned() };
+        let keys = Keys { column: "id".to_owned(), registry: None, finer: Finer::Refuse };
         let name = sheet.tape.span("id");
         for (key, code) in [(Some(&b"{\"a\":"[..]), "key_invalid"), (None, "no_key")] {
             match keys.read(key, name, &mut sheet) {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -61,7 +62,7 @@ struct Pass<'a> {
     tables: &'a Tables,
     sheet: Sheet,
     /// Spans of the names of metadata columns.
-    names: Vec<Span>,
+    names: Rc<[Span]>,
     groups: Vec<Group>,
     by_table: HashMap<String, usize>,
     out: &'a mut Decoded,
@@ -87,7 +88,7 @@ pub(crate) struct Read {
 impl<'a> Pass<'a> {
     fn new(decoder: &'a Decoder, messages: &'a Messages, tables: &'a Tables, bytes: usize, out: &'a mut Decoded) -> Self {
         let mut sheet = Sheet::new(bytes);
-        let names = sheet.names(&decoder.names).to_vec();
+        let names = sheet.names(&decoder.names);
         Self { decoder, messages, tables, sheet, names, groups: Vec::new(), by_table: HashMap::new(), out }
     }
 

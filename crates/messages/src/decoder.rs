@@ -16,6 +16,7 @@ use crate::formats::{self, Reader};
 use crate::message::Messages;
 use crate::metadata::MetadataColumns;
 use crate::plan::Plan;
+use crate::registry::SchemaRegistry;
 use crate::route::Route;
 use crate::told::Told;
 
@@ -45,12 +46,14 @@ impl Decoder {
     /// nobody anything. Errors: `config`.
     pub fn new(config: &MessagesConfig, default_route: Route) -> Result<Arc<Self>> {
         let told = Arc::new(Told::default());
-        let keys = config.changes.then(|| Keys::new(config));
+        let registry = config.registry.as_ref().map(|registry| SchemaRegistry::new(registry, told.clone())).transpose()?;
+        let registry = registry.map(Arc::new);
+        let keys = config.changes.then(|| Keys::new(config, registry.as_ref()));
         let mut names = config.columns.names();
         names.push(keys.as_ref().map_or_else(String::new, |keys| keys.column.clone()));
         Ok(Arc::new(Self {
             route: config.route.clone().unwrap_or(default_route),
-            reader: formats::reader(config)?,
+            reader: formats::reader(config, registry.as_ref())?,
             columns: config.columns.clone(),
             names,
             keys,

@@ -6,6 +6,7 @@
 
 mod changes;
 pub mod config;
+mod decimal;
 mod decode;
 mod decoder;
 pub mod error;
@@ -15,6 +16,7 @@ mod message;
 pub mod metadata;
 mod plan;
 mod pointer;
+mod registry;
 mod reject;
 mod replay;
 pub mod route;
@@ -22,6 +24,7 @@ mod sheet;
 mod template;
 #[cfg(test)]
 mod tests;
+mod times;
 mod told;
 mod wanted;
 

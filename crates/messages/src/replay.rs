@@ -41,7 +41,10 @@ impl Decoder {
         let Payload::Inline(payload) = &letter.payload else { return Err("its payload is not at hand".to_owned()) };
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let bytes = |value: &Value| value.as_str().and_then(|text| STANDARD.decode(text).ok());
-        let headers: Vec<(String, Vec<u8>)> = decoding["headers"].as_array().into_iter().flatten()
+        let headers: Vec<(String, Vec<u8>)> = decoding["headers"]
+            .as_array()
+            .into_iter()
+            .flatten()
             .filter_map(|header| Some((text(&header[0])?, bytes(&header[1])?)))
             .collect();
         let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();

@@ -1,12 +1,17 @@
 //! Whole decodings: messages in, rows and rejects out.
 
+mod avro;
 mod changes;
 mod csv;
 mod every;
 mod json;
+mod json_schema;
 mod metadata;
+mod protobuf;
 mod raw;
+mod registry;
 mod routing;
+mod server;
 mod speed;
 
 use std::sync::Arc;
@@ -101,4 +106,19 @@ pub fn payload(reject: &Reject) -> &[u8] {
 /// Decodes contents for the table `t` of these columns, which takes no others.
 pub fn decode<T: AsRef<[u8]>>(settings: Value, schema: &[(&str, &str)], all: &[T]) -> Decoded {
     decoder(settings).decode(contents(all)).decode(&tables(Contract::Freeze, &[("t", columns(schema))])).expect("decoded")
+}
+
+/// The columns of a table that is yet to be made, as `name TYPE`.
+pub fn wanted_columns(decoded: &Decoded, table: &str) -> Vec<String> {
+    decoded.wanted[table].columns.fields.iter().map(|field| format!("{} {field}", field.name)).collect()
+}
+
+/// Decodes contents into the columns that their table would get.
+pub fn decode_wanted<T: AsRef<[u8]>>(decoder: &Arc<Decoder>, all: &[T]) -> (Vec<String>, Decoded) {
+    let decode = decoder.decode(contents(all));
+    let first = decode.decode(&Tables::default()).expect("decoded");
+    let columns = wanted_columns(&first, "t");
+    let target = Target { schema: first.wanted["t"].columns.clone(), contract: Contract::Freeze };
+    let tables = Tables { known: [("t".to_owned(), target)].into(), ..Tables::default() };
+    (columns, decode.decode(&tables).expect("decoded"))
 }

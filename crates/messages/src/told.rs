@@ -33,6 +33,18 @@ impl Told {
         self.state().events = events;
     }
 
+    /// Warns.
+    pub fn warn(&self, text: String) {
+        let events = self.state().events.clone();
+        events.warn(text);
+    }
+
+    /// Notes.
+    pub fn note(&self, text: String) {
+        let events = self.state().events.clone();
+        events.note(text);
+    }
+
     /// Counts values of unknown columns that a table drops; tells the first of a column, the tenth, the hundredth and so on.
     pub fn dropped(&self, table: &str, columns: BTreeMap<String, u64>) {
         for (column, count) in columns {

@@ -1,6 +1,6 @@
 //! What the messages of a table would need of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use longshore_core::Result;
 use longshore_core::names::column_name;
@@ -12,6 +12,7 @@ use longshore_files::tape::{Tape, Token};
 use crate::changes;
 use crate::decode::Read;
 use crate::decoder::Decoder;
+use crate::formats::{Columns, merged};
 use crate::message::Messages;
 
 /// The names at the source of the columns of a table's key: those that most of these keys have, so that a single odd key decides nothing.
@@ -26,7 +27,7 @@ pub(crate) fn key(tape: &Tape, keys: &[u32]) -> Vec<String> {
     most.map(|(_, key)| changes::names(tape, key)).unwrap_or_default()
 }
 
-/// The columns that some of the records read have, or all of them. None if there are more than a table can have.
+/// The columns that some of the records read have, or all of them: those of the key first, what comes with messages last.
 pub(crate) fn columns(
     decoder: &Decoder,
     messages: &Messages,
@@ -34,20 +35,26 @@ pub(crate) fn columns(
     read: &Read,
     of: Option<&[usize]>,
 ) -> Result<TableSchema> {
-    let chosen = || {
-        let all = of.is_none().then(|| read.records.iter().enumerate());
-        let some = of.map(|of| of.iter().map(|&number| (number, &read.records[number])));
-        all.into_iter().flatten().chain(some.into_iter().flatten())
+    let numbers: Vec<usize> = of.map_or_else(|| (0..read.records.len()).collect(), <[usize]>::to_vec);
+    let chosen = || numbers.iter().map(|&number| read.records[number]);
+    let of_keys = match &decoder.keys {
+        Some(keys) => keys.columns(&mut chosen().filter_map(|(index, _)| messages.key(index)))?,
+        None => TableSchema::default(),
     };
-    let mut contents = chosen().filter_map(|(_, (index, _))| messages.value(*index));
+    let mut contents = chosen().filter_map(|(index, _)| messages.value(index));
     let mut columns = match decoder.reader.columns(&mut contents)? {
-        Some(mut columns) => {
-            let of_key = of_keys(decoder, tape, chosen().filter_map(|(number, _)| read.keys.get(number).copied()));
-            let missing: Vec<_> = of_key.fields.into_iter().filter(|field| columns.field(&field.name).is_none()).collect();
-            columns.fields.splice(0..0, missing);
-            columns
+        Columns::Some(given) => {
+            let given = merged([of_keys, given]);
+            of_records(decoder, tape, chosen().map(|(_, record)| record), given)
         }
-        None => of_records(decoder, tape, chosen().map(|(_, (_, record))| *record)),
+        Columns::All(all) if of_keys.fields.is_empty() => {
+            let keys = numbers.iter().filter_map(|&number| read.keys.get(number).copied());
+            let of_keys = of_records(decoder, tape, keys, TableSchema::default());
+            // An open key is text; a column of the content knows better.
+            let missing = of_keys.fields.into_iter().filter(|field| all.field(&field.name).is_none()).collect();
+            merged([TableSchema::new(missing), all])
+        }
+        Columns::All(all) => merged([of_keys, all]),
     };
     for field in decoder.columns.fields() {
         columns.fields.retain(|other| !other.name.eq_ignore_ascii_case(&field.name));
@@ -56,11 +63,12 @@ pub(crate) fn columns(
     Ok(columns)
 }
 
-/// What records show of their columns.
-fn of_records(decoder: &Decoder, tape: &Tape, records: impl Iterator<Item = u32>) -> TableSchema {
+/// What records show of their columns beside the given ones.
+fn of_records(decoder: &Decoder, tape: &Tape, records: impl Iterator<Item = u32>, given: TableSchema) -> TableSchema {
     let mut shape = Shape::new();
-    let mut types = std::collections::BTreeMap::new();
-    let mut open = decoder.keys.as_ref().map(|keys| (keys.column.as_str(), true));
+    let mut types = BTreeMap::new();
+    let open = decoder.keys.as_ref().map(|keys| keys.column.as_str());
+    let mut open = open.filter(|column| given.field(column).is_none()).map(|column| (column, true));
     for record in records {
         shape.observe(tape, record);
         if let Some((column, is_open)) = &mut open {
@@ -72,13 +80,9 @@ fn of_records(decoder: &Decoder, tape: &Tape, records: impl Iterator<Item = u32>
     if let Some((column, true)) = open {
         types.insert(column.to_lowercase(), (Type::String, Mode::Nullable));
     }
-    let overrides = Overrides { types, ..Overrides::default() };
+    let overrides = Overrides { given, types, ..Overrides::default() };
     // More columns than a table can have are a matter of each record: it is rejected for them.
     shape.resolve(&overrides).unwrap_or_default()
-}
-
-fn of_keys(decoder: &Decoder, tape: &Tape, keys: impl Iterator<Item = u32>) -> TableSchema {
-    of_records(decoder, tape, keys)
 }
 
 /// With the columns of the key by their names in the table.

@@ -5,7 +5,7 @@ use longshore_core::error::{Error, Kind, code};
 use longshore_core::schema::TableSchema;
 use longshore_files::csv::CsvFormat;
 
-use super::{Reader, Unread};
+use super::{Columns, Reader, Unread};
 use crate::config::CsvConfig;
 use crate::error::SEVERAL_RECORDS;
 use crate::fault::Fault;
@@ -46,7 +46,7 @@ impl Csv {
 
 impl Reader for Csv {
     fn read(&self, content: &[u8], sheet: &mut Sheet) -> Result<u32, Unread> {
-        let names = sheet.names(&self.columns).to_vec();
+        let names = sheet.names(&self.columns);
         let (row, end) = self.format.row(content, &names, &mut sheet.tape).map_err(|bad| Fault {
             code: bad.code,
             reason: bad.reason,
@@ -60,7 +60,7 @@ impl Reader for Csv {
         Ok(row)
     }
 
-    fn columns(&self, _contents: &mut dyn Iterator<Item = &[u8]>) -> Result<Option<TableSchema>> {
-        Ok(None)
+    fn columns(&self, _contents: &mut dyn Iterator<Item = &[u8]>) -> Result<Columns> {
+        Ok(Columns::Some(TableSchema::default()))
     }
 }

@@ -7,7 +7,7 @@ use longshore_files::error::{DUPLICATE_KEY, ENCODING_INVALID, JSON_INVALID, NOT_
 use longshore_files::json::parse;
 use longshore_files::tape::{Tape, Token};
 
-use super::{Reader, Unread};
+use super::{Columns, Reader, Unread};
 use crate::fault::Fault;
 use crate::sheet::Sheet;
 
@@ -19,8 +19,8 @@ impl Reader for Json {
         Ok(read(without_frame(content), sheet)?)
     }
 
-    fn columns(&self, _contents: &mut dyn Iterator<Item = &[u8]>) -> Result<Option<TableSchema>> {
-        Ok(None)
+    fn columns(&self, _contents: &mut dyn Iterator<Item = &[u8]>) -> Result<Columns> {
+        Ok(Columns::Some(TableSchema::default()))
     }
 }
 
@@ -34,20 +34,24 @@ pub(crate) fn without_frame(content: &[u8]) -> &[u8] {
 
 /// Writes a JSON object.
 pub(crate) fn read(content: &[u8], sheet: &mut Sheet) -> Result<u32, Fault> {
+    let token = value(content, sheet)?;
+    if matches!(sheet.tape.token(token), Token::Object { .. }) {
+        return Ok(token);
+    }
+    let what = format!("the message is {}, not an object, so it has no columns", kind_of(&sheet.tape, token));
+    Err(Fault::new(NOT_AN_OBJECT, what))
+}
+
+/// Writes any JSON value.
+pub(crate) fn value(content: &[u8], sheet: &mut Sheet) -> Result<u32, Fault> {
     let text = text(content)?;
     let token = sheet.tape.len();
-    match parse(text, &mut sheet.tape, &mut sheet.keys) {
-        Ok(()) if matches!(sheet.tape.token(token), Token::Object { .. }) => Ok(token),
-        Ok(()) => {
-            let what = format!("the message is {}, not an object, so it has no columns", kind_of(&sheet.tape, token));
-            Err(Fault::new(NOT_AN_OBJECT, what))
-        }
-        Err(broken) => {
-            let code = if broken.duplicate { DUPLICATE_KEY } else { JSON_INVALID };
-            let at = broken.at.min(content.len());
-            Err(Fault::new(code, format!("{}: {}", place(&content[..at]), broken.what)))
-        }
-    }
+    parse(text, &mut sheet.tape, &mut sheet.keys).map_err(|broken| {
+        let code = if broken.duplicate { DUPLICATE_KEY } else { JSON_INVALID };
+        let at = broken.at.min(content.len());
+        Fault::new(code, format!("{}: {}", place(&content[..at]), broken.what))
+    })?;
+    Ok(token)
 }
 
 /// A content as text.

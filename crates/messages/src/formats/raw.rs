@@ -4,7 +4,7 @@ use longshore_core::Result;
 use longshore_core::schema::{Field, TableSchema, Type};
 use longshore_files::tape::Token;
 
-use super::{Reader, Unread, json};
+use super::{Columns, Reader, Unread, json};
 use crate::config::RawConfig;
 use crate::sheet::Sheet;
 
@@ -47,8 +47,8 @@ impl Reader for Raw {
         Some(object)
     }
 
-    fn columns(&self, _contents: &mut dyn Iterator<Item = &[u8]>) -> Result<Option<TableSchema>> {
+    fn columns(&self, _contents: &mut dyn Iterator<Item = &[u8]>) -> Result<Columns> {
         let type_ = if self.text { Type::String } else { Type::Bytes };
-        Ok(Some(TableSchema::new(vec![Field::new(&self.column[0], type_)])))
+        Ok(Columns::All(TableSchema::new(vec![Field::new(&self.column[0], type_)])))
     }
 }

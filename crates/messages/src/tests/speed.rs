@@ -95,3 +95,81 @@ fn speed_of_json() {
         delivery,
     );
 }
+
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_avro() {
+    use super::server::{Server, framed};
+    let server = Server::start();
+    let fields: Vec<Value> = schema()
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|field| {
+            let type_ = match field["type"].as_str() {
+                Some("INT64") => json!("long"),
+                Some("TIMESTAMP") => json!({"type": "long", "logicalType": "timestamp-micros"}),
+                Some("FLOAT64") => json!("double"),
+                Some("BOOL") => json!("boolean"),
+                _ => json!(["null", "string"]),
+            };
+            json!({"name": field["name"], "type": type_})
+        })
+        .collect();
+    server.register(1, "AVRO", &json!({"type": "record", "name": "R", "fields": fields}).to_string(), &[]);
+    let long = |out: &mut Vec<u8>, value: i64| {
+        let mut bits = ((value << 1) ^ (value >> 63)) as u64;
+        while bits >= 0x80 {
+            out.push(bits as u8 | 0x80);
+            bits >>= 7;
+        }
+        out.push(bits as u8);
+    };
+    let content = |n: i64| {
+        let mut out = Vec::new();
+        long(&mut out, n);
+        long(&mut out, 1_795_000_000_000_000 + n);
+        out.extend(((n % 1000) as f64 + 0.25).to_le_bytes());
+        out.push((n % 2) as u8);
+        for _ in 0..8 {
+            out.push(2);
+            let text = format!("{:08x}", n * 2_654_435_761 % (1 << 32)).repeat(10);
+            long(&mut out, text.len() as i64);
+            out.extend(text.as_bytes());
+        }
+        (0..8).for_each(|field| long(&mut out, n * (field + 1)));
+        framed(1, &out)
+    };
+    let settings = json!({"format": "avro", "registry": {"url": server.url}});
+    measure("Avro, one table", settings, &tables(Contract::Freeze, &[("t", schema())]), || {
+        let mut messages = Messages::with_capacity(1 << 20);
+        (0..1000).for_each(|offset| messages.push(kafka(offset, Some(b"some-key"), Some(&content(offset)), &[])));
+        messages
+    });
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_poison() {
+    let one = tables(Contract::Freeze, &[("t", schema())]);
+    let decoder = decoder(json!({}));
+    let mut messages = Messages::with_capacity(1 << 20);
+    for offset in 0..1000 {
+        let mut text = kilobyte(offset as u64);
+        match offset % 10 {
+            0 => text.truncate(500),
+            3 => text = text.replace("\"price\":", "\"price\":\"x\",\"prise\":"),
+            6 => text = text.replace("\"price\":", "\"new\":"),
+            _ => {}
+        }
+        messages.push(kafka(offset, Some(b"some-key"), Some(text.as_bytes()), &[("trace", b"0123456789abcdef")]));
+    }
+    let bytes = messages.bytes();
+    let decode = decoder.decode(messages);
+    let (start, mut rounds) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_secs(2) {
+        assert_eq!(all_rejects(&decode.decode(&one).expect("decoded")).count(), 300);
+        rounds += 1;
+    }
+    println!("JSON, three in ten bad: {:.0} MB/s", bytes as f64 * f64::from(rounds) / start.elapsed().as_secs_f64() / 1e6);
+}

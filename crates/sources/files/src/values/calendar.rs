@@ -44,9 +44,19 @@ pub fn moment(text: &[u8]) -> Option<Moment> {
         return Some(Moment::DateTime(micros));
     }
     let micros = micros - offset(&rest[time_end..])? * MICROS_PER_SECOND;
+    is_moment(micros).then_some(Moment::Timestamp(micros))
+}
+
+/// Whether so many days from 1970-01-01 is within the years 1 to 9999.
+pub fn is_day(days: i32) -> bool {
+    (FIRST_DAY..=LAST_DAY).contains(&days)
+}
+
+/// Whether so many microseconds from 1970-01-01 is within the years 1 to 9999.
+pub fn is_moment(micros: i64) -> bool {
     let first = i64::from(FIRST_DAY) * MICROS_PER_DAY;
     let end = (i64::from(LAST_DAY) + 1) * MICROS_PER_DAY;
-    (first..end).contains(&micros).then_some(Moment::Timestamp(micros))
+    (first..end).contains(&micros)
 }
 
 /// `YYYY-MM-DD`: days since 1970-01-01. Only days that exist.
