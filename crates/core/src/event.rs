@@ -37,6 +37,9 @@ pub enum RunEvent {
         destination: String,
         /// Its process.
         process: u32,
+        /// The logical time that it is for, if it has one: its scheduled time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run_time: Option<chrono::DateTime<chrono::Utc>>,
     },
     /// It waits for something: a lease, a quota. Not a failure.
     Waiting {

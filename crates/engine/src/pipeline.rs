@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use longshore_core::commit::{Contract, WriteDisposition};
 use longshore_core::event::Summary;
 use longshore_core::table_options::TableOptions;
@@ -39,6 +40,8 @@ pub struct Pipeline {
     pub wait: Duration,
     /// Whether to write to tables that another store's pipelines write to.
     pub join: bool,
+    /// The logical time that the run is for, if it has one. It stands in the history.
+    pub run_time: Option<DateTime<Utc>>,
     /// Input bytes that end a commit; a file is never split.
     pub commit_bytes: u64,
     /// Splits that end a commit.
@@ -115,6 +118,7 @@ impl Default for Pipeline {
             lanes: std::thread::available_parallelism().map_or(2, usize::from),
             wait: Duration::from_secs(60),
             join: false,
+            run_time: None,
             commit_bytes: 4 << 30,
             commit_splits: 10_000,
             stream: StreamSettings::default(),

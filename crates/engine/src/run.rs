@@ -48,6 +48,7 @@ pub async fn run(
         inputs: pipeline.inputs.clone(),
         destination: pipeline.destination.clone(),
         process: std::process::id(),
+        run_time: pipeline.run_time,
     });
     let cx = Context {
         pipeline: pipeline.name.clone(),

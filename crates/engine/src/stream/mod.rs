@@ -67,6 +67,7 @@ pub async fn run_stream(
         inputs: pipeline.inputs.clone(),
         destination: pipeline.destination.clone(),
         process: std::process::id(),
+        run_time: pipeline.run_time,
     });
     let cx = Context {
         pipeline: pipeline.name.clone(),
@@ -153,6 +154,7 @@ async fn work(
         until_idle,
         generation: 0,
         idle: false,
+        waiting: None,
         open: VecDeque::new(),
         told: FlowEvent::default(),
         ticked: None,

@@ -8,7 +8,13 @@ use longshore_core::event::{Phase, RunEvent, Status, Summary};
 use super::{Pair, refused_with};
 
 fn started(pipeline: &str) -> RunEvent {
-    RunEvent::Started { pipeline: pipeline.into(), inputs: vec!["in/*".into()], destination: "w/main".into(), process: 7 }
+    RunEvent::Started {
+        pipeline: pipeline.into(),
+        inputs: vec!["in/*".into()],
+        destination: "w/main".into(),
+        process: 7,
+        run_time: None,
+    }
 }
 
 fn finished(status: Status, error: Option<&str>) -> RunEvent {

@@ -30,8 +30,13 @@ fn run() -> Run {
 }
 
 fn history() -> Vec<HistoryLine> {
-    let started =
-        RunEvent::Started { pipeline: "p".into(), inputs: vec!["a".into(), "b".into()], destination: "d".into(), process: 7 };
+    let started = RunEvent::Started {
+        pipeline: "p".into(),
+        inputs: vec!["a".into(), "b".into()],
+        destination: "d".into(),
+        process: 7,
+        run_time: None,
+    };
     let finished = RunEvent::Finished {
         status: Status::Failed,
         error: Some("it broke".into()),

@@ -1,0 +1,172 @@
+//! Scheduled pipelines: when they run, for which times, and which of several servers runs them.
+
+use longshore_core::event::Status;
+
+use super::*;
+use crate::turn::{self, Turn};
+
+fn minutes(fake: &Fake) -> Vec<i64> {
+    fake.times().iter().map(|time| (*time - dawn()).num_seconds()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_is_for_its_scheduled_time_and_begins_then() {
+    let fake = Fake::brief(Duration::from_secs(5));
+    let world = World::new(vec![scheduled("a.yaml", "a", "* * * * *", &fake)]);
+    seconds(1).await;
+    let known = &world.shared.board.pipelines()["a"];
+    assert_eq!((known.state, known.next), (state::State::Waiting, Some(dawn() + TimeDelta::seconds(30))));
+    assert!(known.is_up() && world.shared.board.not_ready().is_empty());
+    seconds(119).await;
+    assert_eq!((fake.seconds(), minutes(&fake)), (vec![30, 90], vec![30, 90]), "not before its first time");
+    assert_eq!(world.told(|event| matches!(event, ServerEvent::Landed { .. }).then_some(())).len(), 2);
+    assert!(world.shared.board.pipelines()["a"].last_success.is_some());
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_takes_longer_is_followed_by_the_latest_time_only_and_never_two_at_once() {
+    let fake = Fake::brief(Duration::from_secs(200));
+    let world = World::new(vec![scheduled("a.yaml", "a", "* * * * *", &fake)]);
+    seconds(700).await;
+    // From 30 on; 210 is the latest that is past at 230, 390 at 430, 630 at 630.
+    assert_eq!((fake.seconds(), minutes(&fake)), (vec![30, 230, 430, 630], vec![30, 210, 390, 630]));
+    assert_eq!(fake.0.most_at_once.load(Ordering::SeqCst), 1);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_that_was_missed_while_down_is_run_once_and_nothing_is_missed_by_who_was_not_there() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let (nightly, weekly) = (Fake::brief(Duration::ZERO), Fake::brief(Duration::ZERO));
+    // Dawn is at 00:00:30 on a Friday.
+    let files = || vec![scheduled("a.yaml", "a", "0 3 * * *", &nightly), scheduled("b.yaml", "b", "0 0 * * 3", &weekly)];
+    let first = World::with(files(), store.clone());
+    seconds(60).await;
+    first.end().await;
+    assert_eq!((nightly.seconds(), weekly.seconds()), (vec![], vec![]), "it was never served before");
+    let second = World::with(files(), store);
+    seconds(60).await;
+    assert_eq!(minutes(&nightly), [-21 * 3600 - 30], "three o'clock of the day before, once");
+    assert!(weekly.seconds().is_empty(), "more than a day ago");
+    second.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_schedule_makes_up_for_nothing() {
+    let fake = Fake::brief(Duration::ZERO);
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    turn::is_known(&store, "a").await.expect("an answer");
+    let world = World::with(vec![], store);
+    seconds(5).await;
+    world.set(vec![scheduled("a.yaml", "a", "0 3 * * *", &fake)]);
+    seconds(60).await;
+    world.set(vec![scheduled("a.yaml", "a", "0 4 * * *", &fake)]);
+    seconds(60).await;
+    assert!(fake.seconds().is_empty());
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_fails_is_tried_again_until_its_next_time() {
+    let fake = Fake::failing(Retry::Backoff);
+    let world = World::new(vec![scheduled("a.yaml", "a", "* * * * *", &fake)]);
+    seconds(100).await;
+    assert_eq!(fake.seconds(), [30, 31, 33, 37, 45, 61, 90, 91, 93, 97]);
+    assert_eq!(minutes(&fake), [30, 30, 30, 30, 30, 30, 90, 90, 90, 90]);
+    world.end().await;
+    let fake = Fake::failing(Retry::AfterFix);
+    let world = World::new(vec![scheduled("a.yaml", "a", "0 * * * *", &fake)]);
+    seconds(3 * 3600 - 60).await;
+    let quarters: Vec<i64> = minutes(&fake);
+    assert_eq!(fake.seconds()[..5], [3570, 3570 + 900, 3570 + 1800, 3570 + 2700, 7170]);
+    assert_eq!(quarters[..5], [3570, 3570, 3570, 3570, 7170], "a quarter of an hour each, then for the next time");
+    assert!(!world.shared.board.pipelines()["a"].is_up());
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scheduled_run_that_somebody_cancels_waits_for_its_next_time() {
+    let fake = Fake::new(|call| async move {
+        call.stop.request();
+        Err(interrupted())
+    });
+    let world = World::new(vec![scheduled("a.yaml", "a", "*/5 * * * *", &fake)]);
+    seconds(700).await;
+    assert_eq!(fake.seconds(), [270, 570]);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_waits_while_another_has_the_turn_and_takes_over_when_it_is_gone() {
+    let memory = Arc::new(MemoryStore::new());
+    let store: Arc<dyn Store> = memory.clone();
+    let Turn::Ours(held) = turn::take(&store, "a", dawn()).await.expect("an answer") else { panic!("it is free") };
+    let fake = Fake::brief(Duration::ZERO);
+    let world = World::with(vec![scheduled("a.yaml", "a", "* * * * *", &fake)], store);
+    seconds(50).await;
+    assert!(fake.seconds().is_empty());
+    // As if its process had died.
+    drop(held);
+    memory.expire_lease(&turn::name("a"));
+    seconds(5).await;
+    assert_eq!(minutes(&fake), [30]);
+    world.end().await;
+}
+
+/// Whether a time is served by a run that began after it and ended like this.
+async fn is_served(end: Option<Status>, cancelled: bool) -> bool {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let run = store.begin_run("a").await.expect("registered");
+    if cancelled {
+        store.request_cancel(&run).await.expect("asked");
+    }
+    if let Some(status) = end {
+        let finished = RunEvent::Finished { status, error: None, code: None, summary: Summary::default() };
+        store.append_events(&run, &[finished]).await.expect("written");
+    }
+    let an_hour = TimeDelta::hours(1);
+    let Turn::Ours(held) = turn::take(&store, "a", Utc::now() + an_hour).await.expect("an answer") else {
+        panic!("a run is of no time after it");
+    };
+    assert!(matches!(turn::take(&store, "a", Utc::now() - an_hour).await, Ok(Turn::Elsewhere)), "one at a time");
+    held.free().await.expect("freed");
+    match turn::take(&store, "a", Utc::now() - an_hour).await.expect("an answer") {
+        Turn::Ours(_) => false,
+        Turn::Served(by) => by.id == run,
+        Turn::Elsewhere => panic!("it was freed"),
+    }
+}
+
+/// Registers a run that ended well, for this time if it has one.
+async fn ran(store: &Arc<dyn Store>, run_time: Option<DateTime<Utc>>) -> String {
+    let run = store.begin_run("a").await.expect("registered");
+    let (pipeline, destination) = ("a".to_owned(), "w/main".to_owned());
+    let started = RunEvent::Started { pipeline, inputs: vec![], destination, process: 7, run_time };
+    let (status, summary) = (Status::Succeeded, Summary::default());
+    let finished = RunEvent::Finished { status, error: None, code: None, summary };
+    store.append_events(&run, &[started, finished]).await.expect("written");
+    run
+}
+
+#[tokio::test]
+async fn a_run_serves_the_time_that_it_is_for_whatever_the_clocks_of_the_machines_say() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    // By a server whose clock is ahead: its run began before the time, as the store sees it.
+    let at = Utc::now() + TimeDelta::minutes(1);
+    let run = ran(&store, Some(at)).await;
+    // Runs by hand, one of them for a day long past.
+    ran(&store, None).await;
+    ran(&store, Some(at - TimeDelta::days(9))).await;
+    assert!(matches!(turn::take(&store, "a", at).await, Ok(Turn::Served(by)) if by.id == run));
+    assert!(matches!(turn::take(&store, "a", at + TimeDelta::seconds(1)).await, Ok(Turn::Ours(_))));
+}
+
+#[tokio::test]
+async fn a_time_is_served_by_a_run_that_ended_or_that_a_person_cancelled_not_by_one_that_died_or_was_stopped() {
+    assert!(is_served(Some(Status::Succeeded), false).await);
+    assert!(is_served(Some(Status::Failed), false).await);
+    assert!(is_served(Some(Status::Cancelled), true).await);
+    assert!(!is_served(Some(Status::Cancelled), false).await);
+    assert!(!is_served(None, false).await);
+}
