@@ -1,4 +1,4 @@
-//! What both stores refuse, in the same words.
+//! What all stores refuse, in the same words.
 
 use longshore_core::commit::{Adoption, CommitNumber, Draft, Receipt};
 use longshore_core::error::{Error, Kind, Retry, code};

@@ -103,9 +103,21 @@ impl Database {
             }
             self.idle().clear();
         }
-        let mut connection = in_time(async { Ok(self.options.connect().await?) }).await?;
+        let mut connection =
+            in_time(async { Ok(self.options.connect().await.map_err(|error| self.file_missing(error))?) }).await?;
         in_time(start(&mut connection, begin)).await?;
         Ok(Transaction { database: self, connection, _permit: permit })
+    }
+
+    /// What is not found without a socket is a certificate or a key.
+    fn file_missing(&self, error: sqlx::Error) -> sqlx::Error {
+        let by_socket = self.options.get_socket().is_some() || self.options.get_host().starts_with('/');
+        match error {
+            sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::NotFound && !by_socket => {
+                sqlx::Error::Configuration(error.into())
+            }
+            error => error,
+        }
     }
 
     fn waiting(&self) -> Option<PgConnection> {
