@@ -82,6 +82,12 @@ pub trait Subscription: Send {
         None
     }
 
+    /// Whether what other workers have of the source is journalled to its end: a run that ends when it has caught up asks, because a share may
+    /// belong to a worker that is dead.
+    async fn rest_is_read(&mut self) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Leaves, so that others take over at once. What is not acknowledged is given back.
     async fn close(&mut self) -> Result<()>;
 }

@@ -16,4 +16,6 @@ mod place;
 mod queries;
 mod rejects;
 mod running;
+mod serve;
+mod streams;
 mod values;

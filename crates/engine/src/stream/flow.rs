@@ -64,6 +64,8 @@ pub(crate) struct Flow {
     pub(crate) generation: u64,
     /// Whether everything that was there has been handed out.
     pub(crate) idle: bool,
+    /// A delivery that came while something else was waited for.
+    pub(crate) waiting: Option<(Delivery, Decoded)>,
     pub(crate) open: VecDeque<Open>,
     pub(crate) told: FlowEvent,
     pub(crate) ticked: Option<Instant>,
@@ -87,12 +89,18 @@ impl Flow {
             if self.session.cx.stop.is_requested() {
                 return Err(interrupted());
             }
-            if self.until_idle && self.idle && self.open.is_empty() {
+            if self.until_idle && self.idle && self.open.is_empty() && self.all_shown().await? {
                 return Ok(());
             }
 
             // 1. Stage: rows go to their tables' stagers as they come. A crash here means invisible files, and a source that has everything.
-            let Some(first) = self.next().await? else { continue };
+            let first = match self.waiting.take() {
+                Some(first) => first,
+                None => match self.next().await? {
+                    Some(first) => first,
+                    None => continue,
+                },
+            };
             let session = self.session.clone();
             let copies = Copies::new(self.boxes.clone(), session.patience.clone());
             let mut window = Window::begin(&session, self.worker.writer(), copies, self.told.rejects).await?;
@@ -151,6 +159,24 @@ impl Flow {
             self.pause().await?;
         }
         Ok(())
+    }
+
+    /// Whether what others journalled is published, too, and what is theirs is read: a worker that died may have left both. Waits a moment if
+    /// not.
+    async fn all_shown(&mut self) -> Result<bool> {
+        let session = self.session.clone();
+        let state = Policy::default().run(&session.patience, || session.store.pipeline(&session.pipeline.name)).await?;
+        let all_shown = state.open.iter().all(|entry| entry.state > EntryState::Journalled);
+        if all_shown && self.reader.rest_is_read().await? {
+            return Ok(true);
+        }
+        // It may be given to us, and we are told of it as of anything else.
+        if let Some(first) = self.next().await? {
+            self.waiting = Some(first);
+            return Ok(false);
+        }
+        self.pause().await?;
+        Ok(false)
     }
 
     /// Waits until commits are complete, or for a tick.
@@ -343,6 +369,7 @@ impl Flow {
 
     async fn rewind(&mut self) -> Result<()> {
         self.idle = false;
+        self.waiting = None;
         self.generation = self.reader.rewind().await?;
         Ok(())
     }

@@ -23,6 +23,7 @@ enum Command {
     Journalled(Vec<Covers>),
     Acknowledge(Vec<Covers>),
     Rewind(oneshot::Sender<Result<u64>>),
+    Rest(oneshot::Sender<Result<bool>>),
     Close(oneshot::Sender<Result<()>>),
 }
 
@@ -68,6 +69,13 @@ impl Reader {
         answered.await.map_err(|_| gone())?
     }
 
+    /// Whether nothing waits at the source in the shares of others either.
+    pub(crate) async fn rest_is_read(&self) -> Result<bool> {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.commands.send(Command::Rest(answer));
+        answered.await.map_err(|_| gone())?
+    }
+
     /// How far behind the source is read.
     pub(crate) fn lag(&self) -> Vec<Lag> {
         self.lag.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -103,6 +111,9 @@ impl Reading {
                     Some(Command::Close(answer)) => {
                         let _ = answer.send(self.subscription.close().await);
                         return;
+                    }
+                    Some(Command::Rest(answer)) => {
+                        let _ = answer.send(self.subscription.rest_is_read().await);
                     }
                     Some(Command::Journalled(covers)) => self.subscription.journalled(&covers),
                     Some(Command::Acknowledge(covers)) => self.acknowledge(&covers).await,

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use longshore_core::Result;
 use longshore_core::batch::Payload;
 use longshore_core::commit::DEAD_LETTERS;
+use longshore_core::event::Events;
 use longshore_core::letters::{Letter, Letters};
 use longshore_core::position::Covers;
 use longshore_core::source::Context;
@@ -17,6 +18,8 @@ use longshore_core::stream::{Arrival, Decode, Decoded, Delivery, Lag, Progress, 
 
 /// Letters that are handed out together.
 const TOGETHER: usize = 200;
+/// Letters that are told one by one when they stay open.
+const TOLD: usize = 5;
 
 /// The letters of a source, and how its messages are decoded.
 pub struct ReplayStream {
@@ -84,7 +87,7 @@ impl Subscription for Replay {
         for letter in letters {
             match self.again(letter, most)? {
                 Ok(one) => again.push(one),
-                Err((id, why)) => drop(self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(id, why)),
+                Err((id, why)) => keep(&self.kept, &self.cx.events, id, why),
             }
         }
         self.waiting.drain(..ids.len());
@@ -93,7 +96,7 @@ impl Subscription for Replay {
             messages: again.len() as u64,
             bytes,
             oldest: None,
-            decode: Arc::new(Again { letters: again, kept: self.kept.clone() }),
+            decode: Arc::new(Again { letters: again, kept: self.kept.clone(), events: self.cx.events.clone() }),
             covers: vec![Covers::Ids { scope: DEAD_LETTERS.to_owned(), ids }],
             permit: Some(permit),
         }))
@@ -141,6 +144,16 @@ impl Replay {
 struct Again {
     letters: Vec<(String, Arc<dyn Decode>)>,
     kept: Arc<Mutex<BTreeMap<String, String>>>,
+    events: Events,
+}
+
+/// Notes that a letter stays open, and tells the first ones.
+fn keep(kept: &Mutex<BTreeMap<String, String>>, events: &Events, id: String, why: String) {
+    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    if kept.len() < TOLD && !kept.contains_key(&id) {
+        events.warn(format!("dead letter {id} stays open: {why}"));
+    }
+    kept.insert(id, why);
 }
 
 impl Decode for Again {
@@ -161,9 +174,8 @@ impl Decode for Again {
             }
         }
         all.left = kept.keys().cloned().collect();
-        let mut known = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|id, _| !fit.contains(id));
-        known.append(&mut kept);
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| !fit.contains(id));
+        kept.into_iter().for_each(|(id, why)| keep(&self.kept, &self.events, id, why));
         Ok(all)
     }
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use longshore_core::Result;
 use longshore_core::error::{Error, Kind, Retry, code};
+use longshore_core::letters::Letter;
 use longshore_core::source::Context;
-use longshore_core::stream::{Progress, StreamSource, Subscription};
+use longshore_core::stream::{Decode, Letterbox, Progress, StreamSource, Subscription};
 use longshore_messages::{Decoder, Route};
 use rdkafka::consumer::Consumer;
 use tokio::runtime::Handle;
@@ -21,6 +22,7 @@ use crate::error::KAFKA_UNREACHABLE;
 use crate::fill::Filling;
 use crate::handover::Handover;
 use crate::health::Health;
+use crate::letters::KafkaLetterbox;
 use crate::native::{Queue, Waker};
 use crate::oauth::Tokens;
 use crate::place::{Placing, Seen, blocking};
@@ -98,12 +100,16 @@ impl KafkaSource {
     }
 
     fn subscribe_to(&self, queue: &Queue) -> Result<()> {
-        let pattern = self.config.pattern.as_ref().map(|pattern| format!("^({})$", pattern.trim_start_matches('^').trim_end_matches('$')));
+        let pattern =
+            self.config.pattern.as_ref().map(|pattern| format!("^({})$", pattern.trim_start_matches('^').trim_end_matches('$')));
         let topics: Vec<&str> = match &pattern {
             Some(pattern) => vec![pattern],
             None => self.config.topics.iter().map(String::as_str).collect(),
         };
-        queue.client().subscribe(&topics).map_err(|e| refused("the topics cannot be subscribed to", &e).with_retry(Retry::AfterFix))
+        queue
+            .client()
+            .subscribe(&topics)
+            .map_err(|e| refused("the topics cannot be subscribed to", &e).with_retry(Retry::AfterFix))
     }
 }
 
@@ -131,12 +137,13 @@ impl StreamSource for KafkaSource {
             before,
             seen: std::sync::Mutex::new(Seen::default()),
         };
+        let placing = Arc::new(placing);
         let reader = Reader {
             client: queue.client().clone(),
             queue,
             handover: handover.clone(),
             waker: waker.clone(),
-            placing: Arc::new(placing),
+            placing: placing.clone(),
             runtime: Handle::current(),
             events: cx.events.clone(),
             tokens: self.tokens.clone(),
@@ -157,7 +164,23 @@ impl StreamSource for KafkaSource {
             .name("kafka".to_owned())
             .spawn(move || reader.run())
             .map_err(|e| Error::new(Kind::Bug, code::BUG, "no thread could be started").caused_by(e))?;
-        Ok(Box::new(KafkaSubscription { handover, waker, decoder: self.decoder.clone(), budget: cx.budget.clone() }))
+        Ok(Box::new(KafkaSubscription {
+            handover,
+            waker,
+            decoder: self.decoder.clone(),
+            budget: cx.budget.clone(),
+            placing,
+            topics: self.config.topics.clone(),
+        }))
+    }
+
+    fn letterbox(&self) -> Option<Arc<dyn Letterbox>> {
+        let topic = self.config.dead_letter_topic.clone()?;
+        Some(Arc::new(KafkaLetterbox::new(topic, self.config.clone(), self.tokens.clone())))
+    }
+
+    fn again(&self, letter: &Letter) -> Result<std::result::Result<Arc<dyn Decode>, String>> {
+        Ok(self.decoder.again(letter))
     }
 
     async fn inspect(&self, _cx: &Context) -> Result<Vec<String>> {
