@@ -13,16 +13,16 @@
 //!
 //! # A server
 //!
-//! [`PostgresStore`] is a schema of a PostgreSQL database, for processes that do not share a disk. Whoever writes for a pipeline
-//! keeps its row locked, so that numbers have no gaps and checks hold until they are committed; leases and workers are judged by the
-//! server's clock. How to set it up: `docs/reference/stores.md`.
+//! [`PostgresStore`] is a schema of a PostgreSQL database, for processes that do not share a disk. Whoever writes for a
+//! pipeline keeps its row locked, so that numbers have no gaps and checks hold until they are committed; leases and workers
+//! are judged by the server's clock. How to set it up: `docs/reference/stores.md`.
 //!
 //! # Tables
 //!
-//! They are the same in both, and described where they are made (`sqlite/migrations.rs`, `postgres/migrations.rs`). In short: `pipelines`
-//! holds the last number given, `entries` the journal (a draft as JSON), `positions` and `message_ids` what the journal covers, `attempts`
-//! what is staged, `receipts`, `published`, `parked`, `landings` and `dead_letters` what completed commits left, `leases` who may publish,
-//! `workers` who stages beside others, `runs` and `run_events` the history.
+//! They are the same in both, and described where they are made (`sqlite/migrations.rs`, `postgres/migrations.rs`). In short:
+//! `pipelines` holds the last number given, `entries` the journal (a draft as JSON), `positions` and `message_ids` what the
+//! journal covers, `attempts` what is staged, `receipts`, `published`, `parked`, `landings` and `dead_letters` what completed
+//! commits left, `leases` who may publish, `workers` who stages beside others, `runs` and `run_events` the history.
 //!
 //! # Recovery
 //!
@@ -32,8 +32,9 @@
 //! an older lease, or by a worker that is gone, are marked dead and swept. In a folder a lease whose holder died is free at once,
 //! because its file lock is; on a server it has to expire, and so has a worker in either.
 //!
-//! A call whose future is dropped half-way leaves nothing half-done: its connection is closed, which rolls back. If a server's answer
-//! to a commit is lost, nobody knows; the error says `Backoff`, and asking again finds what the first call wrote.
+//! A call whose future is dropped half-way leaves nothing half-done: its connection is closed, which rolls back. If a
+//! server's answer to a commit is lost, nobody knows; the error says `Backoff`, and asking again finds what the first call
+//! wrote.
 //!
 //! # Memory
 //!

@@ -12,8 +12,8 @@ use super::leases::expiry;
 use crate::error;
 
 impl MemoryStore {
-    /// Lets the time of a worker be over now, as if it had not renewed itself: the next that dooms attempts takes it for dead. Changes
-    /// nothing if there is none.
+    /// Lets the time of a worker be over now, as if it had not renewed itself: the next that dooms attempts takes it for
+    /// dead. Changes nothing if there is none.
     pub fn expire_worker(&self, worker: &Worker) {
         let mut state = self.state();
         if let Some(over) = state.pipelines.get_mut(&worker.pipeline).and_then(|known| known.workers.get_mut(&worker.id)) {

@@ -37,8 +37,8 @@ const PARAMETERS: &[&str] = &[
 ];
 
 impl Address {
-    /// Reads `postgres://USER:PASSWORD@HOST:PORT/DATABASE?PARAMETER=VALUE&...`; what it lacks comes from `PGHOST`, `PGUSER`, `PGPASSWORD`,
-    /// `~/.pgpass` and so on, as with other clients.
+    /// Reads `postgres://USER:PASSWORD@HOST:PORT/DATABASE?PARAMETER=VALUE&...`; what it lacks comes from `PGHOST`, `PGUSER`,
+    /// `PGPASSWORD`, `~/.pgpass` and so on, as with other clients.
     pub(super) fn parse(url: &str) -> Result<Self> {
         let refused = |why: String| Error::new(Kind::Usage, code::USAGE, why).with_retry(Retry::AfterFix).hint(SHAPE);
         if !is_url(url) {
@@ -81,8 +81,8 @@ pub(super) fn is_url(text: &str) -> bool {
     ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme))
 }
 
-const SHAPE: &str = "it looks like postgres://USER@HOST:5432/DATABASE?sslmode=verify-full; the password is best kept out of it, in PGPASSWORD \
-    or ~/.pgpass; a character that means something in a URL is written as its percent code";
+const SHAPE: &str = "it looks like postgres://USER@HOST:5432/DATABASE?sslmode=verify-full; the password is best kept out of it, \
+    in PGPASSWORD or ~/.pgpass; a character that means something in a URL is written as its percent code";
 
 /// It stands between quotes in statements.
 fn is_name(name: &str) -> bool {

@@ -67,7 +67,8 @@ async fn add_receipts(connection: &mut PgConnection, pipeline: i64, completion: 
 
 /// Marks move forward only.
 async fn publish(connection: &mut PgConnection, pipeline: i64, n: CommitNumber, tables: &[&str]) -> Result<(), Failure> {
-    const SQL: &str = "INSERT INTO published (pipeline, table_name, n) SELECT DISTINCT $1::bigint, name, $2::bigint FROM unnest($3::text[]) AS name
+    const SQL: &str = "INSERT INTO published (pipeline, table_name, n)
+        SELECT DISTINCT $1::bigint, name, $2::bigint FROM unnest($3::text[]) AS name
         ON CONFLICT (pipeline, table_name) DO UPDATE SET n = greatest(published.n, excluded.n)";
     if !tables.is_empty() {
         query(SQL).bind(pipeline).bind(n).bind(tables).execute(connection).await?;
@@ -117,7 +118,8 @@ pub(super) async fn add_landings(
         ON CONFLICT (pipeline, address, table_name) DO UPDATE
         SET digest = excluded.digest, n = excluded.n, landing = excluded.landing WHERE excluded.n >= landings.n";
     const PATHS: &str = "INSERT INTO record_paths (pipeline, table_name, paths, n, place)
-        SELECT $1, table_name, paths, $2, place FROM unnest($3::text[], $4::text[], $5::bigint[]) AS new (table_name, paths, place)
+        SELECT $1, table_name, paths, $2, place
+        FROM unnest($3::text[], $4::text[], $5::bigint[]) AS new (table_name, paths, place)
         ON CONFLICT (pipeline, table_name, paths) DO UPDATE
         SET n = excluded.n, place = excluded.place WHERE excluded.n >= record_paths.n";
     if landings.is_empty() {

@@ -44,8 +44,9 @@ impl Database {
     /// A database at this address. Nothing is asked of it yet.
     pub(super) fn new(address: Address) -> Self {
         let Address { options, schema, place } = address;
-        // The schema's name is a plain one. What others may have left in a pooler's session comes after it. A client that is stuck must
-        // not keep its locks for ever. `remote_apply` promises more than `on`, so that it stays where somebody asked for it.
+        // The schema's name is a plain one. What others may have left in a pooler's session comes after it. A client that is
+        // stuck must not keep its locks for ever. `remote_apply` promises more than `on`, so that it stays where somebody
+        // asked for it.
         let begin = |mode: &str| {
             format!(
                 "BEGIN ISOLATION LEVEL {mode};

@@ -23,9 +23,9 @@ CREATE TABLE store (
     created_at timestamptz NOT NULL
 );
 
--- `last` is the last number given; it only grows. Whoever writes for a pipeline keeps its row locked, so that its writers come one after
--- the other. `ledger` is born with the row and part of every mark; so is this store's id, unless a repair took the pipeline over from a
--- lost store, `origin`.
+-- `last` is the last number given; it only grows. Whoever writes for a pipeline keeps its row locked, so that its writers
+-- come one after the other. `ledger` is born with the row and part of every mark; so is this store's id, unless a repair took
+-- the pipeline over from a lost store, `origin`.
 CREATE TABLE pipelines (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text COLLATE "C" NOT NULL UNIQUE,
@@ -52,8 +52,8 @@ CREATE TABLE workers (
 );
 CREATE INDEX workers_of_pipeline ON workers (pipeline);
 
--- What is staged or was given up, begun under the lease of an epoch or by a worker. `n` is set by the journal; the row goes when the entry
--- is acknowledged or the files are swept. An attempt without a row is dead.
+-- What is staged or was given up, begun under the lease of an epoch or by a worker. `n` is set by the journal; the row goes
+-- when the entry is acknowledged or the files are swept. An attempt without a row is dead.
 CREATE TABLE attempts (
     id text COLLATE "C" PRIMARY KEY,
     pipeline bigint NOT NULL REFERENCES pipelines,
@@ -107,8 +107,8 @@ CREATE TABLE scopes (
     UNIQUE (pipeline, scope)
 );
 
--- Messages journalled, for sources without positions, until they are forgotten. There are millions of them, so that a row has nothing more
--- and there is no other index: the ids of a commit stand in its draft.
+-- Messages journalled, for sources without positions, until they are forgotten. There are millions of them, so that a row has
+-- nothing more and there is no other index: the ids of a commit stand in its draft.
 CREATE TABLE message_ids (
     scope bigint NOT NULL,
     n bigint NOT NULL,
@@ -255,8 +255,8 @@ async fn look(database: &Database, connection: &mut PgConnection) -> Result<Foun
     Ok(if version == newest() { Found::Ready(id) } else { Found::Old(version) })
 }
 
-/// Brings the schema to the newest version, which it makes if it is not there: all in one transaction. Other processes may do the same
-/// at the same time.
+/// Brings the schema to the newest version, which it makes if it is not there: all in one transaction. Other processes may do
+/// the same at the same time.
 pub(super) async fn migrate(database: &Database) -> Result<()> {
     let mut write = database.begin().await?;
     let result = step_by_step(database, &mut write).await;
@@ -287,7 +287,8 @@ async fn step_by_step(database: &Database, connection: &mut PgConnection) -> Res
     Ok(())
 }
 
-/// A schema that is there may be one that an administrator made for us, but must be empty: a user who owns it needs no other right.
+/// A schema that is there may be one that an administrator made for us, but must be empty: a user who owns it needs no other
+/// right.
 async fn make_schema(database: &Database, connection: &mut PgConnection) -> Result<(), Failure> {
     const TABLES: &str = "SELECT count(c.oid) FROM pg_namespace s LEFT JOIN pg_class c ON c.relnamespace = s.oid
         WHERE s.nspname = $1 GROUP BY s.oid";

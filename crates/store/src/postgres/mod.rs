@@ -25,11 +25,11 @@ use address::Address;
 use database::Database;
 use migrations::Found;
 
-/// The store in a schema of a PostgreSQL database, version 13 or newer. Safe to use from many tasks at once; other processes on any
-/// machine may open the same one.
+/// The store in a schema of a PostgreSQL database, version 13 or newer. Safe to use from many tasks at once; other processes
+/// on any machine may open the same one.
 ///
-/// Leases and workers are judged by the server's clock alone. Nothing tells that a holder is dead but its time, so that what it held is
-/// free only then.
+/// Leases and workers are judged by the server's clock alone. Nothing tells that a holder is dead but its time, so that what
+/// it held is free only then.
 pub struct PostgresStore {
     id: String,
     database: Database,
@@ -41,8 +41,8 @@ impl PostgresStore {
         address::is_url(text)
     }
 
-    /// Opens the store at `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=NAME&...`; creates the schema (`longshore` if none is named)
-    /// and its tables if they are not there. Any number of processes may do so at once.
+    /// Opens the store at `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=NAME&...`; creates the schema (`longshore` if
+    /// none is named) and its tables if they are not there. Any number of processes may do so at once.
     ///
     /// Errors: `usage` if the URL is none, `store_unavailable` if the server does not answer (`Backoff`) or refuses (`AfterFix`),
     /// `store_version` if a newer Longshore wrote it. No error shows the URL's password.
@@ -61,8 +61,8 @@ impl PostgresStore {
         }
     }
 
-    /// Opens the store if there is one, for commands that only look; creates nothing. (A store of an older version is brought up to
-    /// date, and writing works.)
+    /// Opens the store if there is one, for commands that only look; creates nothing. (A store of an older version is brought
+    /// up to date, and writing works.)
     ///
     /// Errors: as [`PostgresStore::open`].
     pub async fn open_existing_read(url: &str) -> Result<Option<Self>> {

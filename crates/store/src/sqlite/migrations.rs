@@ -209,8 +209,8 @@ CREATE TABLE scopes (
     UNIQUE (pipeline, scope)
 ) STRICT;
 
--- Messages journalled, for sources without positions, until they are forgotten. There are millions of them, so that a row has nothing more
--- and there is no other index: the ids of a commit stand in its draft.
+-- Messages journalled, for sources without positions, until they are forgotten. There are millions of them, so that a row has
+-- nothing more and there is no other index: the ids of a commit stand in its draft.
 CREATE TABLE message_ids (
     scope INTEGER NOT NULL,
     id TEXT NOT NULL,
@@ -227,7 +227,8 @@ CREATE TABLE id_commits (
 ) STRICT, WITHOUT ROWID;
 
 INSERT INTO scopes (pipeline, scope) SELECT DISTINCT pipeline, scope FROM ids;
-INSERT INTO message_ids (scope, id, n) SELECT s.id, i.id, i.n FROM ids i JOIN scopes s ON s.pipeline = i.pipeline AND s.scope = i.scope;
+INSERT INTO message_ids (scope, id, n)
+    SELECT s.id, i.id, i.n FROM ids i JOIN scopes s ON s.pipeline = i.pipeline AND s.scope = i.scope;
 INSERT INTO id_commits (scope, at, n)
     SELECT DISTINCT s.id, e.at, e.n FROM ids i JOIN scopes s ON s.pipeline = i.pipeline AND s.scope = i.scope
     JOIN entries e ON e.pipeline = i.pipeline AND e.n = i.n;
