@@ -35,6 +35,8 @@ const TAPE: usize = 1 << 30;
 pub(crate) struct Contents {
     pub decoder: Arc<Decoder>,
     pub messages: Messages,
+    /// The table of messages that name none.
+    pub table: Option<String>,
 }
 
 impl Decode for Contents {
@@ -48,7 +50,7 @@ impl Decode for Contents {
                 bytes += self.messages.size(end);
                 end += 1;
             }
-            Pass::new(&self.decoder, &self.messages, tables, bytes, &mut out).run(start..end)?;
+            Pass::new(self, tables, bytes, &mut out).run(start..end)?;
             start = end;
         }
         Ok(out)
@@ -59,6 +61,8 @@ impl Decode for Contents {
 struct Pass<'a> {
     decoder: &'a Decoder,
     messages: &'a Messages,
+    /// As in [`Contents`].
+    table: Option<&'a str>,
     tables: &'a Tables,
     sheet: Sheet,
     /// Spans of the names of metadata columns.
@@ -86,26 +90,34 @@ pub(crate) struct Read {
 }
 
 impl<'a> Pass<'a> {
-    fn new(decoder: &'a Decoder, messages: &'a Messages, tables: &'a Tables, bytes: usize, out: &'a mut Decoded) -> Self {
+    fn new(contents: &'a Contents, tables: &'a Tables, bytes: usize, out: &'a mut Decoded) -> Self {
+        let Contents { decoder, messages, table } = contents;
         let mut sheet = Sheet::new(bytes);
         let names = sheet.names(&decoder.names);
-        Self { decoder, messages, tables, sheet, names, groups: Vec::new(), by_table: HashMap::new(), out }
+        Self {
+            decoder,
+            messages,
+            table: table.as_deref(),
+            tables,
+            sheet,
+            names,
+            groups: Vec::new(),
+            by_table: HashMap::new(),
+            out,
+        }
     }
 
     fn run(mut self, range: Range<u32>) -> Result<()> {
         self.route(range)?;
         for group in std::mem::take(&mut self.groups) {
-            if is_ours(&group.table) {
-                self.reject_all(&group, |_| check_name(&group.table).err());
-            } else if let Some(target) = self.tables.known.get(&group.table) {
-                self.known(&group, target)?;
-            } else if let Err(fault) = check_name(&group.table) {
-                self.reject_all(&group, |_| Some(fault.clone()));
-            } else if self.tables.unknown.contains(&group.table) {
-                let why = format!("there is no table `{}`; create it, or correct the message, and replay it", group.table);
-                self.reject_all(&group, |_| Some(Fault::new(UNKNOWN_TABLE, why.clone())));
-            } else {
-                self.undetermined(&group)?;
+            match (self.tables.known.get(&group.table), check_name(&group.table)) {
+                (Some(target), _) if !is_ours(&group.table) => self.known(&group, target)?,
+                (_, Err(fault)) => self.reject_all(&group, &fault)?,
+                _ if self.tables.unknown.contains(&group.table) => {
+                    let why = format!("there is no table `{}`; create it, or correct the message, and replay it", group.table);
+                    self.reject_all(&group, &Fault::new(UNKNOWN_TABLE, why))?;
+                }
+                _ => self.undetermined(&group)?,
             }
         }
         Ok(())
@@ -120,7 +132,7 @@ impl<'a> Pass<'a> {
                 true => match self.content(index) {
                     Ok(content) => content,
                     Err(Unread::Fault(fault)) => {
-                        self.out.rejects.push(self.reject(index, None, fault));
+                        self.out.rejects.push(self.reject(index, None, fault)?);
                         continue;
                     }
                     Err(Unread::Error(error)) => return Err(error),
@@ -130,8 +142,12 @@ impl<'a> Pass<'a> {
             name.clear();
             let with_tape = content.map(|token| (&self.sheet.tape, token));
             if let Err(fault) = self.decoder.route.write(self.messages, index, with_tape, &mut name) {
-                self.out.rejects.push(self.reject(index, None, fault));
-                continue;
+                let Some(table) = self.table else {
+                    self.out.rejects.push(self.reject(index, None, fault)?);
+                    continue;
+                };
+                name.clear();
+                name.push_str(table);
             }
             if self.groups.get(last).is_none_or(|group| group.table != name) {
                 last = match self.by_table.get(&name) {
@@ -240,7 +256,7 @@ impl<'a> Pass<'a> {
         }
         misses.faults.sort_by_key(|(index, _)| *index);
         let reject = |(index, fault)| self.reject(index, Some(&group.table), fault);
-        let rejects = misses.faults.into_iter().map(reject).collect();
+        let rejects = misses.faults.into_iter().map(reject).collect::<Result<_>>()?;
         self.out.batches.push(Batch { table: group.table.clone(), rows, rejects });
         Ok(())
     }
@@ -293,6 +309,11 @@ impl<'a> Pass<'a> {
     fn undetermined(&mut self, group: &Group) -> Result<()> {
         let forms = self.decoder.columns.forms(None);
         let read = self.read(group, &forms)?;
+        if read.records.is_empty() {
+            // Nothing that could be read says what the table is like.
+            self.out.wanted.entry(group.table.clone()).or_default();
+            return Ok(());
+        }
         let key = wanted::key(&self.sheet.tape, &read.keys);
         self.want(group, &read, None, key)
     }
@@ -310,16 +331,15 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    fn reject_all(&mut self, group: &Group, fault: impl Fn(u32) -> Option<Fault>) {
+    fn reject_all(&mut self, group: &Group, fault: &Fault) -> Result<()> {
         for &(index, _) in &group.messages {
-            if let Some(fault) = fault(index) {
-                self.out.rejects.push(self.reject(index, Some(&group.table), fault));
-            }
+            self.out.rejects.push(self.reject(index, Some(&group.table), fault.clone())?);
         }
+        Ok(())
     }
 
-    fn reject(&self, index: u32, table: Option<&str>, fault: Fault) -> Reject {
-        reject(self.messages, index, table, fault, &self.decoder.settings)
+    fn reject(&self, index: u32, table: Option<&str>, fault: Fault) -> Result<Reject> {
+        reject(self.messages, index, table, fault, self.decoder.format)
     }
 }
 

@@ -7,10 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use longshore_core::Result;
 use longshore_core::source::{Context, Target};
 use longshore_core::stream::Decode;
-use serde_json::Value;
 
 use crate::changes::Keys;
-use crate::config::MessagesConfig;
+use crate::config::{Format, MessagesConfig};
 use crate::decode::Contents;
 use crate::formats::{self, Reader};
 use crate::message::Messages;
@@ -34,8 +33,7 @@ pub struct Decoder {
     pub(crate) names: Vec<String>,
     /// How keys are read, if messages are changes.
     pub(crate) keys: Option<Keys>,
-    /// The settings that a replay needs, secrets apart.
-    pub(crate) settings: Value,
+    pub(crate) format: Format,
     pub(crate) told: Arc<Told>,
     most: AtomicUsize,
     plans: Mutex<HashMap<String, Arc<Plan>>>,
@@ -53,11 +51,11 @@ impl Decoder {
         names.push(keys.as_ref().map_or_else(String::new, |keys| keys.column.clone()));
         Ok(Arc::new(Self {
             route: config.route.clone().unwrap_or(default_route),
+            format: config.format,
             reader: formats::reader(config, registry.as_ref())?,
             columns: config.columns.clone(),
             names,
             keys,
-            settings: crate::replay::settings(config)?,
             told,
             most: AtomicUsize::new(MOST),
             plans: Mutex::default(),
@@ -74,7 +72,7 @@ impl Decoder {
 
     /// What turns these messages into rows.
     pub fn decode(self: &Arc<Self>, messages: Messages) -> Arc<dyn Decode> {
-        Arc::new(Contents { decoder: self.clone(), messages })
+        Arc::new(Contents { decoder: self.clone(), messages, table: None })
     }
 
     /// What names the tables of messages.

@@ -10,6 +10,7 @@ mod metadata;
 mod protobuf;
 mod raw;
 mod registry;
+mod replay;
 mod routing;
 mod server;
 mod speed;

@@ -96,6 +96,7 @@ pub enum Value {
 
 impl Token {
     /// The token of a typed value.
+    #[inline]
     pub fn typed(value: Value) -> Self {
         let (kind, bits) = match value {
             Value::Int(value) => (Kind::Int, value as u64),
@@ -109,6 +110,7 @@ impl Token {
     }
 
     /// The typed value that it is, if it is one.
+    #[inline]
     pub fn value(self) -> Option<Value> {
         let Token::Typed(kind, Bits(low, high)) = self else { return None };
         let bits = u64::from(high) << 32 | u64::from(low);
@@ -182,6 +184,7 @@ impl Tape {
     }
 
     /// Number of tokens so far: the index of the next one.
+    #[inline]
     pub fn len(&self) -> u32 {
         // A chunk is cut below 4 GiB.
         self.tokens.len() as u32
@@ -205,11 +208,13 @@ impl Tape {
     }
 
     /// The token at an index.
+    #[inline]
     pub fn token(&self, index: u32) -> Token {
         self.tokens[index as usize]
     }
 
     /// The index behind the value at an index.
+    #[inline]
     pub fn after(&self, index: u32) -> u32 {
         match self.token(index) {
             Token::Object { end } | Token::Array { end } => end,
@@ -218,11 +223,13 @@ impl Tape {
     }
 
     /// A text.
+    #[inline]
     pub fn text(&self, span: Span) -> &str {
         &self.text[span.start as usize..(span.start + span.len) as usize]
     }
 
     /// The bytes of a text, for comparing.
+    #[inline]
     pub fn bytes(&self, span: Span) -> &[u8] {
         &self.text.as_bytes()[span.start as usize..(span.start + span.len) as usize]
     }
@@ -241,11 +248,13 @@ impl Tape {
     }
 
     /// Writes a token that has no text.
+    #[inline]
     pub fn push(&mut self, token: Token) {
         self.tokens.push(token);
     }
 
     /// Copies a text; the caller pushes the token that names it.
+    #[inline]
     pub fn span(&mut self, text: &str) -> Span {
         let start = self.text.len() as u32;
         self.text.push_str(text);
@@ -287,6 +296,7 @@ impl Tape {
     }
 
     /// Begins an object or array; returns the index that [`Tape::close`] needs.
+    #[inline]
     pub fn open(&mut self, token: Token) -> u32 {
         let index = self.len();
         self.tokens.push(token);
@@ -294,6 +304,7 @@ impl Tape {
     }
 
     /// Ends the container at `index`.
+    #[inline]
     pub fn close(&mut self, index: u32) {
         let end = self.len();
         self.tokens[index as usize] = match self.tokens[index as usize] {

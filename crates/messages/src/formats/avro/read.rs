@@ -202,7 +202,19 @@ impl<'a> Reader<'a> {
         Ok(array)
     }
 
+    #[inline]
     fn long(&mut self) -> Read<i64> {
+        // Most numbers are small.
+        if let Some((&byte, rest)) = self.bytes.split_first()
+            && byte < 0x80
+        {
+            self.bytes = rest;
+            return Ok(i64::from(byte >> 1) ^ -i64::from(byte & 1));
+        }
+        self.long_of_many()
+    }
+
+    fn long_of_many(&mut self) -> Read<i64> {
         let mut value = 0u64;
         for (at, &byte) in self.bytes.iter().enumerate().take(10) {
             let bits = u64::from(byte & 0x7F);
