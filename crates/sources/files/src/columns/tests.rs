@@ -11,7 +11,10 @@ use crate::csv::CsvFormat;
 use crate::cut::Limits;
 use crate::fuzz::{Everything, everything};
 use crate::json::JsonFormat;
+use crate::tape::{Tape, Token};
 use crate::values::{calendar, to_base64};
+
+use super::Decoder;
 
 fn limits() -> Limits {
     Limits::for_memory(64 << 20, std::env::temp_dir())
@@ -402,4 +405,71 @@ fn measure(name: &str, format: &dyn crate::cut::Format, text: &str) {
         best[2] = best[2].max(rate(begun));
     }
     println!("{name}: {} MB; cut {cut}, parse {}, observe {}, decode {} MB/s", text.len() / 1_000_000, best[0], best[1], best[2]);
+}
+
+/// One record with the field `v`, into a column of a type: its only value, or why it does not fit.
+fn fit_one(type_: &str, write: impl Fn(&mut Tape) -> Token) -> Result<RecordBatch, String> {
+    let mut tape = Tape::default();
+    let name = tape.span("v");
+    let record = tape.open(Token::Object { end: 0 });
+    tape.push(Token::Key(name));
+    let value = write(&mut tape);
+    tape.push(value);
+    tape.close(record);
+    let target = target(json!([{"name": "v", "type": type_}]), Contract::Freeze);
+    let fitted = Decoder::new("t", "f".into(), &target, Value::Null).fit(&tape, &[record]).expect("no fault of ours");
+    match fitted.misfits.into_iter().next() {
+        Some((0, misfit)) => Err(misfit.what),
+        Some((other, _)) => panic!("there is no record {other}"),
+        None => Ok(fitted.rows),
+    }
+}
+
+#[test]
+fn typed_values_go_where_they_do_not_change() {
+    use crate::tape::Value::{Date, DateTime, Double, Int, Time, Timestamp};
+    let text = |type_: &str, value| {
+        let rows = fit_one(type_, |_| Token::typed(value))?;
+        Ok::<_, String>(column(&rows, "v").as_string::<i32>().value(0).to_owned())
+    };
+    for (type_, value, expected) in [
+        ("STRING", Int(-5), "-5"),
+        ("STRING", Double(0.1), "0.1"),
+        ("STRING", Double(f64::NEG_INFINITY), "-Infinity"),
+        ("STRING", Date(0), "1970-01-01"),
+        ("STRING", Timestamp(1), "1970-01-01T00:00:00.000001Z"),
+        ("BIGNUMERIC", Int(i64::MIN), "-9223372036854775808"),
+        ("BIGNUMERIC", Double(8.0), "8"),
+        ("TIME", Time(1), "00:00:00.000001"),
+        ("JSON", Double(f64::NAN), "\"NaN\""),
+        ("JSON", DateTime(0), "\"1970-01-01T00:00:00.000000\""),
+    ] {
+        assert_eq!(text(type_, value).as_deref(), Ok(expected), "{type_}");
+    }
+    for (type_, value) in [
+        ("INT64", Double(0.5)),
+        ("INT64", Double(1e300)),
+        ("FLOAT64", Int((1 << 53) + 1)),
+        ("FLOAT64", Int(i64::MAX)),
+        ("NUMERIC", Double(0.1)),
+        ("BIGNUMERIC", Double(f64::NAN)),
+        ("DATE", DateTime(0)),
+        ("TIMESTAMP", DateTime(0)),
+        ("DATETIME", Timestamp(0)),
+        ("TIME", Int(0)),
+        ("BOOL", Int(1)),
+        ("BYTES", Int(1)),
+        ("INTERVAL", Int(1)),
+    ] {
+        assert!(fit_one(type_, |_| Token::typed(value)).is_err(), "{type_} {value:?}");
+    }
+    let rows = fit_one("FLOAT64", |_| Token::typed(Int(1 << 60))).expect("a double holds it");
+    assert_eq!(column(&rows, "v").as_primitive::<Float64Type>().value(0), (1u64 << 60) as f64);
+    let rows = fit_one("NUMERIC", |_| Token::typed(Int(-7))).expect("fits");
+    assert_eq!(column(&rows, "v").as_primitive::<Decimal128Type>().value(0), -7_000_000_000);
+    let rows = fit_one("DATETIME", |_| Token::typed(Date(1))).expect("fits");
+    assert_eq!(column(&rows, "v").as_primitive::<TimestampMicrosecondType>().value(0), calendar::MICROS_PER_DAY);
+    let rows = fit_one("BYTES", |tape| tape.blob(&[0xFF, 0])).expect("fits");
+    assert_eq!(column(&rows, "v").as_binary::<i32>().value(0), [0xFF, 0]);
+    assert_eq!(fit_one("STRING", |tape| tape.blob(b"abc")).expect_err("bytes"), "column v: found 3 bytes, expected STRING");
 }
