@@ -53,6 +53,10 @@ pub enum Command {
     Load(Box<LoadArgs>),
     /// Run a pipeline file once.
     Run(RunArgs),
+    /// Run every pipeline file of a folder: endless ones all the time, others at their schedules.
+    ///
+    /// The folder is followed as its files change, what fails is started again, and HTTP tells how all of it is. SIGTERM stops it gracefully.
+    Serve(ServeArgs),
     /// Say what a run of a pipeline file would do, may do and costs; change nothing.
     ///
     /// The exit code is 5 if something is missing at the destination.
@@ -189,6 +193,20 @@ pub struct RunArgs {
     #[arg(long, env = "LONGSHORE_UNTIL_IDLE", value_parser = FalseyValueParser::new(), hide_env = true)]
     pub until_idle: bool,
     /// How it runs.
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The folder of pipeline files: *.yaml and *.yml.
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub folder: PathBuf,
+    /// Where /healthz, /readyz, /metrics and /api answer; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS:PORT", env = "LONGSHORE_LISTEN", default_value = "127.0.0.1:8650", hide_env = true)]
+    pub listen: String,
+    /// How each pipeline runs.
     #[command(flatten)]
     pub limits: Limits,
 }

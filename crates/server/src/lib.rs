@@ -8,7 +8,7 @@
 mod attempt;
 mod board;
 mod endless;
-mod error;
+pub mod error;
 mod event;
 mod http;
 mod jobs;

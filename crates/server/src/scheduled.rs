@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use longshore_core::Result;
 use longshore_core::error::Kind;
-use longshore_core::event::Summary;
+use longshore_core::event::{Status, Summary};
 use longshore_core::stop::Stop;
 use longshore_engine::Outcome;
 use tokio::time::Instant;
@@ -21,6 +22,8 @@ use crate::turn::{self, Turn};
 
 /// A time that was missed by more than this is not made up for.
 const MISSED: TimeDelta = TimeDelta::hours(24);
+/// How many runs are searched for one that ended well.
+const NEWEST: usize = 100;
 /// How often a turn that somebody else has is asked for.
 const ASK: Duration = Duration::from_secs(1);
 
@@ -80,7 +83,10 @@ pub(crate) async fn keep(shared: &Arc<Shared>, job: &Job, schedule: &Schedule, s
 async fn begin(shared: &Arc<Shared>, job: &Job, since: Since, stop: &Stop) -> Option<DateTime<Utc>> {
     let mut pauses = Pauses::default();
     loop {
-        let known = turn::is_known(&shared.store, &job.name).await;
+        let known = match last_success(shared, job).await {
+            Ok(()) => turn::is_known(&shared.store, &job.name).await,
+            Err(error) => Err(error),
+        };
         let error = match (known, since) {
             (Ok(_), Since::Time(time)) => return Some(time),
             // What nobody has served before has missed nothing.
@@ -94,6 +100,14 @@ async fn begin(shared: &Arc<Shared>, job: &Job, since: Since, stop: &Stop) -> Op
             return None;
         }
     }
+}
+
+/// Looks up when it last went well, which may have been before this server began.
+async fn last_success(shared: &Shared, job: &Job) -> Result<()> {
+    let runs = shared.store.runs(Some(&job.name), NEWEST).await?;
+    let good = runs.into_iter().find(|run| run.status == Status::Succeeded).and_then(|run| run.finished_at);
+    shared.board.change(&job.name, |known| known.last_success = known.last_success.max(good));
+    Ok(())
 }
 
 fn wait_for(shared: &Shared, job: &Job, next: Option<DateTime<Utc>>) {

@@ -13,7 +13,12 @@ use crate::pipeline::conform::nearest;
 /// Every code that somebody may meet, and what it means: in the few cases where a record and a query have the same fault, both.
 pub fn all() -> BTreeMap<&'static str, Vec<&'static str>> {
     let mut codes: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for code in longshore_connectors::codes().iter().chain(longshore_engine::CODES).chain(longshore_store::error::ALL) {
+    for code in longshore_connectors::codes()
+        .iter()
+        .chain(longshore_engine::CODES)
+        .chain(longshore_store::error::ALL)
+        .chain(longshore_server::CODES)
+    {
         codes.entry(code.name).or_default().push(code.explanation);
     }
     codes
@@ -43,7 +48,7 @@ pub fn run(console: &Console, args: &ExplainArgs) -> Result<u8> {
 mod tests {
     #[test]
     fn one_part_of_the_program_declares_a_code_once() {
-        for list in [longshore_engine::CODES, longshore_store::error::ALL] {
+        for list in [longshore_engine::CODES, longshore_store::error::ALL, longshore_server::CODES] {
             let mut names: Vec<&str> = list.iter().map(|code| code.name).collect();
             names.sort_unstable();
             names.dedup();

@@ -13,8 +13,9 @@ mod reference;
 mod repair;
 mod run;
 mod runs;
+mod serve;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use longshore_connectors::{Declaration, Make, Surroundings, find};
@@ -37,6 +38,7 @@ pub async fn run(cli: Cli, console: &Console) -> Result<u8> {
     match cli.command {
         Command::Load(args) => load::run(console, store, &args).await,
         Command::Run(args) => run::run(console, store, &args).await,
+        Command::Serve(args) => serve::run(console, store, &args).await,
         Command::Check(args) => check::run(console, store, &args).await,
         Command::Discover(args) => discover::run(console, store, &args).await,
         Command::Query(args) => query::run(console, &args).await,

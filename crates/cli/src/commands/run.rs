@@ -1,5 +1,6 @@
 //! `longshore run`: one run of a pipeline file.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -70,17 +71,21 @@ pub async fn execute(
 /// Reads the pipeline file with its variables.
 pub fn read(args: &PipelineArgs) -> Result<PipelineFile> {
     let mut parameters = unique("--param", &args.params)?;
-    let time = args.run_time.unwrap_or_else(chrono::Utc::now);
-    let own = [
-        ("run_time", time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
-        ("run_date", time.format("%Y-%m-%d").to_string()),
-    ];
-    for (name, value) in own {
-        if parameters.insert(name.to_owned(), value).is_some() {
+    for (name, value) in of_time(args.run_time) {
+        if parameters.insert(name.clone(), value).is_some() {
             return Err(Error::new(Kind::Usage, code::USAGE, format!("`{name}` is set by --run-time, not by --param")));
         }
     }
-    PipelineFile::read(&args.file, parameters)
+    let mut file = PipelineFile::read(&args.file, parameters)?;
+    file.pipeline.run_time = args.run_time;
+    Ok(file)
+}
+
+/// The variables that a run's logical time gives; now if it has none.
+pub fn of_time(run_time: Option<chrono::DateTime<chrono::Utc>>) -> BTreeMap<String, String> {
+    let time = run_time.unwrap_or_else(chrono::Utc::now);
+    let stamp = time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    BTreeMap::from([("run_time".to_owned(), stamp), ("run_date".to_owned(), time.format("%Y-%m-%d").to_string())])
 }
 
 /// The dataset where the pipeline lands, if commands can look into it.

@@ -187,8 +187,9 @@ fn events(console: &Console, history: &[HistoryLine]) -> Result<()> {
 /// An event in a line.
 fn words(event: &RunEvent) -> String {
     match event {
-        RunEvent::Started { inputs, destination, process, .. } => {
-            format!("started: {} to {destination} (process {process})", inputs.join(" "))
+        RunEvent::Started { inputs, destination, process, run_time, .. } => {
+            let for_time = run_time.map_or_else(String::new, |at| format!(" for {}", time(at)));
+            format!("started{for_time}: {} to {destination} (process {process})", inputs.join(" "))
         }
         RunEvent::Waiting { reason } => format!("waiting: {reason}"),
         RunEvent::Recovered { n } => format!("commit {n} of an earlier run published"),

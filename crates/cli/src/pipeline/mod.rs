@@ -2,6 +2,7 @@
 
 pub mod conform;
 pub mod interpolate;
+mod schedule;
 mod tables;
 pub mod yaml;
 
@@ -17,10 +18,12 @@ use longshore_core::error::{Error, Kind, Place, Result, code};
 use longshore_core::source::Source;
 use longshore_core::stream::StreamSource;
 use longshore_engine::{Pipeline, StreamSettings};
+use longshore_server::Schedule;
 use serde_json::Value;
 
 use self::conform::{conform, unknown};
 use self::interpolate::Variables;
+use self::schedule::ScheduleSettings;
 use self::tables::TableSettings;
 use self::yaml::{Content, Node, invalid};
 use crate::units;
@@ -48,7 +51,7 @@ pub struct Settings {
     dead_letters: DeadLetterSettings,
     /// When `longshore serve` runs it; `longshore run` runs it at once.
     #[serde(default)]
-    schedule: Option<Schedule>,
+    schedule: Option<ScheduleSettings>,
     /// When what an endless source brings is committed.
     #[serde(default)]
     commit: CommitSettings,
@@ -115,17 +118,6 @@ struct ParkingSettings {
     max: Option<String>,
 }
 
-/// When a pipeline is run.
-#[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Schedule {
-    /// Minute, hour, day of the month, month, day of the week; or with seconds before them: `0 3 * * *`.
-    pub cron: String,
-    /// The time zone that these are of, by its IANA name: `Europe/Oslo`. UTC if not given.
-    #[serde(default)]
-    pub time_zone: Option<String>,
-}
-
 /// A connector with its settings.
 pub struct Connector {
     /// Which one.
@@ -172,7 +164,8 @@ impl PipelineFile {
         Self::parse(&file, &text, &Variables::new(parameters))
     }
 
-    fn parse(file: &str, text: &str, variables: &Variables) -> Result<Self> {
+    /// Checks the text of a file, likewise.
+    pub fn parse(file: &str, text: &str, variables: &Variables) -> Result<Self> {
         let mut root = yaml::parse(file, text)?;
         variables.fill(&mut root)?;
         let schema = schema();
@@ -185,7 +178,11 @@ impl PipelineFile {
         let source = connector(&root, "source")?;
         let destination = connector(&root, "destination")?;
         let pipeline = settings.pipeline(&root, &source, &destination)?;
-        Ok(Self { pipeline, source, destination, schedule: settings.schedule })
+        let mut file = Self { pipeline, source, destination, schedule: None };
+        if let (Some(schedule), Some(node)) = (&settings.schedule, root.get("schedule")) {
+            file.schedule = Some(schedule.of(node, file.is_endless())?);
+        }
+        Ok(file)
     }
 
     /// Makes the source.

@@ -163,3 +163,13 @@ fn what_contradicts_itself_in_a_table_is_said_with_its_place_and_a_hint() {
     let error = read(&TABLES.replace("15m", "1d")).map(drop).expect_err("refused");
     assert!(error.hint_text().is_some_and(|hint| hint.contains("`15m`")));
 }
+
+#[test]
+fn a_schedule_that_cannot_be_is_refused_at_its_place() {
+    let file = read(WHOLE).expect("reads");
+    assert_eq!(file.schedule.expect("one").to_string(), "0 3 * * * (Europe/Oslo)");
+    let text = WHOLE.replace("0 3 * * *", "0 25 * * *");
+    assert_eq!(refused(&text), "p.yaml:15:18: `0 25 * * *` is no schedule");
+    let text = WHOLE.replace("Europe/Oslo", "Oslo");
+    assert_eq!(refused(&text), "p.yaml:15:42: the time zone `Oslo` is not known");
+}

@@ -162,6 +162,19 @@ async fn a_run_serves_the_time_that_it_is_for_whatever_the_clocks_of_the_machine
     assert!(matches!(turn::take(&store, "a", at + TimeDelta::seconds(1)).await, Ok(Turn::Ours(_))));
 }
 
+#[tokio::test(start_paused = true)]
+async fn when_it_last_went_well_is_known_from_the_start() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let run = ran(&store, None).await;
+    store.begin_run("a").await.expect("registered");
+    let ended = store.run(&run).await.expect("an answer").expect("it is there").0.finished_at;
+    let world = World::with(vec![scheduled("a.yaml", "a", "0 3 * * *", &Fake::brief(Duration::ZERO))], store);
+    seconds(1).await;
+    assert!(ended.is_some());
+    assert_eq!(world.shared.board.pipelines()["a"].last_success, ended);
+    world.end().await;
+}
+
 #[tokio::test]
 async fn a_time_is_served_by_a_run_that_ended_or_that_a_person_cancelled_not_by_one_that_died_or_was_stopped() {
     assert!(is_served(Some(Status::Succeeded), false).await);
