@@ -23,10 +23,21 @@ pub fn can_build() -> Outcome {
         missing
             .push(format!("a C compiler (`{compiler}` cannot be run); for example `apt-get install build-essential`, or set CC"));
     }
+    lacks(&missing, "a build")
+}
+
+/// Whether Kafka can be installed here.
+pub fn can_have_kafka() -> Outcome {
+    let needs = [(python().is_some(), NEEDS_PYTHON), (maven(), NEEDS_MAVEN), (openssl(), NEEDS_OPENSSL)];
+    let missing: Vec<String> = needs.iter().filter(|(found, _)| !found).map(|(_, need)| (*need).to_owned()).collect();
+    lacks(&missing, "Kafka")
+}
+
+fn lacks(missing: &[String], what: &str) -> Outcome {
     if missing.is_empty() {
         return Ok(());
     }
-    Err(format!("this machine lacks what a build needs:\n  - {}", missing.join("\n  - ")))
+    Err(format!("this machine lacks what {what} needs:\n  - {}", missing.join("\n  - ")))
 }
 
 /// What to say where [`python`] finds none.

@@ -2,6 +2,7 @@
 
 mod cloud_check;
 mod docs;
+mod kafka;
 mod machine;
 mod readers;
 mod services;
@@ -13,6 +14,11 @@ use std::process::{Command, ExitCode};
 
 const HELP: &str = "\
 cargo x try            build Longshore, load the example files, query them
+cargo x kafka          starts a Kafka of its own with the messages of examples/streams/harbour, until Ctrl-C
+cargo x kafka --send FILE [--topic harbour]
+                       sends it the messages of a file, one JSON object a line
+cargo x kafka --topic NAME
+                       makes a topic there
 cargo x check          formatting and lints
 cargo x test           check, every test, the reference pages, other readers of our tables, the fuzz targets
 cargo x services       installs the servers that tests run against, as `cargo x test` does
@@ -37,6 +43,8 @@ fn main() -> ExitCode {
         ["services"] => services::install(&workspace).map(|folder| {
             println!("For plain `cargo test`: LONGSHORE_SERVICES={}", folder.display());
         }),
+        ["kafka"] => kafka::run(&workspace),
+        ["kafka", options @ ..] => kafka::ask(&workspace, options),
         ["bench", options @ ..] => machine::can_build().and_then(|()| bench(&workspace, options)),
         ["cloud-check", options @ ..] => machine::can_build().and_then(|()| cloud_check::run(&workspace, options)),
         ["docs"] => machine::can_build().and_then(|()| docs::write(&workspace)),

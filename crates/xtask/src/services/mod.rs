@@ -10,7 +10,7 @@ mod registry;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{Outcome, Workspace, skip};
+use crate::{Outcome, Workspace, machine, skip};
 
 pub use bigquery::python;
 
@@ -27,6 +27,30 @@ pub fn install(workspace: &Workspace) -> Outcome<PathBuf> {
         registry::install(workspace, &folder, &java)?;
     }
     Ok(folder)
+}
+
+/// Kafka, as [`kafka`] installs it.
+pub struct Kafka {
+    /// The Java that runs it.
+    pub java: PathBuf,
+    /// Its folder; see [`kafka::install`].
+    pub folder: PathBuf,
+}
+
+/// Installs Kafka alone, if it is missing. A machine that cannot have it is told what it lacks.
+pub fn kafka(workspace: &Workspace) -> Outcome<Kafka> {
+    machine::can_have_kafka()?;
+    let folder = workspace.target.join("services");
+    let java = java::install(workspace, &folder)?.ok_or("Java could not be installed")?;
+    kafka::install(workspace, &folder, &java)?;
+    Ok(Kafka { java, folder: folder.join("kafka") })
+}
+
+/// Any Kafka that is installed, or else as [`kafka`]; no time is spent on whether it is the version that tests want.
+pub fn any_kafka(workspace: &Workspace) -> Outcome<Kafka> {
+    let folder = workspace.target.join("services");
+    let found = Kafka { java: folder.join("java/bin/java"), folder: folder.join("kafka") };
+    if found.java.exists() && found.folder.join("installed.txt").exists() { Ok(found) } else { kafka(workspace) }
 }
 
 /// Whether this machine has what a part needs; if it lacks something, that is said loudly.
@@ -72,15 +96,15 @@ fn maven(project: &Path, goal: &str, into: &Path) -> Outcome {
     crate::run(maven.arg(format!("-DoutputDirectory={}", into.display())))
 }
 
-fn read(path: &Path) -> Outcome<String> {
+pub fn read(path: &Path) -> Outcome<String> {
     std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))
 }
 
-fn write(path: &Path, text: &str) -> Outcome {
+pub fn write(path: &Path, text: &str) -> Outcome {
     std::fs::write(path, text).map_err(|e| format!("cannot write {}: {e}", path.display()))
 }
 
-fn copy(from: &Path, to: &Path) -> Outcome {
+pub fn copy(from: &Path, to: &Path) -> Outcome {
     std::fs::copy(from, to).map(drop).map_err(|e| format!("cannot copy {} to {}: {e}", from.display(), to.display()))
 }
 
