@@ -8,7 +8,6 @@ codes! {
     UNKNOWN_TABLE = "unknown_table": "The message is for a table that does not exist. Names match exactly, with case. Create the table (rows arrive in it within seconds) and replay the message, or let tables be made with `create_tables: true`.";
     TOMBSTONE = "tombstone": "The message has no content. In a topic of changes that deletes the row of its key: set `changes: true` to read it so.";
     NO_KEY = "no_key": "The message is a change by key (`changes: true`) and has no key, so it cannot be told which row it changes.";
-    KEY_MISMATCH = "key_mismatch": "The key of the message has other fields than the keys of its table.";
     KEY_INVALID = "key_invalid": "The key of the message is not written as it should be, so it cannot be told which row it changes. The reason says what was found.";
     SEVERAL_RECORDS = "several_records": "The message holds several rows. With `format: csv` a message is one row.";
     NO_SCHEMA_ID = "no_schema_id": "The message does not begin with a schema registry's mark, a zero byte and the number of its schema. Its writer does not use the registry, or `format` is not what it writes.";

@@ -74,7 +74,36 @@ impl<'a> Reader<'a> {
         }
         self.left = self.left.checked_sub(1).ok_or_else(|| Broken::new("it stands for more values than so few bytes may"))?;
         let schema = self.schema;
-        let token = match &schema.nodes[node] {
+        match &schema.nodes[node] {
+            Node::Union(branches) => {
+                let branch = usize::try_from(self.long()?).ok().and_then(|number| branches.get(number));
+                let branch = branch.ok_or_else(|| Broken::new(format!("there are only {} branches", branches.len())))?;
+                self.value(*branch, depth + 1)
+            }
+            Node::Record(fields) => {
+                let object = self.sheet.tape.open(Token::Object { end: 0 });
+                for field in fields {
+                    self.sheet.tape.push(Token::Key(self.names[field.name]));
+                    self.value(field.node, depth + 1).map_err(|mut broken| {
+                        broken.path.push(field.name);
+                        broken
+                    })?;
+                }
+                self.sheet.tape.close(object);
+                Ok(())
+            }
+            Node::Array(items) => self.blocks(|reader| reader.value(*items, depth + 1)),
+            Node::Map(values) => self.blocks(|reader| reader.entry(*values, depth)),
+            scalar => {
+                let token = self.scalar(scalar)?;
+                self.sheet.tape.push(token);
+                Ok(())
+            }
+        }
+    }
+
+    fn scalar(&mut self, node: &Node) -> Read<Token> {
+        Ok(match node {
             Node::Null => Token::Null,
             Node::Boolean => match self.take(1)?[0] {
                 0 => Token::Bool(false),
@@ -130,29 +159,9 @@ impl<'a> Reader<'a> {
                 let symbol = symbol.ok_or_else(|| Broken::new(format!("there are only {} symbols", symbols.len())))?;
                 Token::String(self.names[*symbol])
             }
-            Node::Union(branches) => {
-                let branch = usize::try_from(self.long()?).ok().and_then(|number| branches.get(number));
-                let branch = branch.ok_or_else(|| Broken::new(format!("there are only {} branches", branches.len())))?;
-                return self.value(*branch, depth + 1);
-            }
-            Node::Record(fields) => {
-                let object = self.sheet.tape.open(Token::Object { end: 0 });
-                for field in fields {
-                    self.sheet.tape.push(Token::Key(self.names[field.name]));
-                    self.value(field.node, depth + 1).map_err(|mut broken| {
-                        broken.path.push(field.name);
-                        broken
-                    })?;
-                }
-                self.sheet.tape.close(object);
-                return Ok(());
-            }
-            Node::Array(items) => return self.blocks(|reader| reader.value(*items, depth + 1)),
-            Node::Map(values) => return self.blocks(|reader| reader.entry(*values, depth)),
             Node::Declared => return Err(Broken::new("its type is not defined")),
-        };
-        self.sheet.tape.push(token);
-        Ok(())
+            Node::Union(_) | Node::Record(_) | Node::Array(_) | Node::Map(_) => unreachable!("these hold other values"),
+        })
     }
 
     /// An entry of a map, as an object of key and value.
