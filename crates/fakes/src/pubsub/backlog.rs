@@ -1,7 +1,7 @@
 //! The messages of a subscription: those that wait, those that are lent, those that were acknowledged.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fmt::Write as _;
+use std::io::Write as _;
 
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
@@ -189,11 +189,11 @@ impl Backlog {
         let mut body = std::mem::take(&mut self.scratch);
         body.clear();
         self.write(number, &mut body);
-        let mut ack_id = String::with_capacity(ACK_ID);
+        let mut ack_id = Vec::with_capacity(ACK_ID);
         _ = write!(ack_id, "{number}:{attempt}:");
-        ack_id.extend(std::iter::repeat_n('x', ACK_ID - ack_id.len()));
+        ack_id.resize(ACK_ID, b'x');
         let mut received = BytesMut::with_capacity(body.len() + ACK_ID + 16);
-        put_bytes(&mut received, 1, ack_id.as_bytes());
+        put_bytes(&mut received, 1, &ack_id);
         put_bytes(&mut received, 2, &body);
         put_bytes(answer, 1, &received);
         let bytes = body.len() as u64;
@@ -209,33 +209,32 @@ impl Backlog {
     }
 
     fn write(&self, number: u64, out: &mut BytesMut) {
-        let mut text = String::new();
+        let mut text = Vec::new();
         let published = match (self.stored.get(&number), &self.generated) {
             (Some(stored), _) => {
                 put_bytes(out, 1, &stored.message.data);
                 for (name, value) in &stored.message.attributes {
-                    put_attribute(out, name, value);
+                    put_attribute(out, name.as_bytes(), value.as_bytes());
                 }
                 put_bytes(out, 5, stored.message.ordering_key.as_bytes());
                 stored.published
             }
             (None, Some((generated, _))) => {
                 _ = write!(text, "{{\"id\":{number},\"kind\":\"event\",\"amount\":{}.25,\"text\":\"", number % 1000);
-                let rest = generated.bytes.saturating_sub(text.len() + 2);
-                text.extend(std::iter::repeat_n('x', rest));
-                text.push_str("\"}");
-                put_bytes(out, 1, text.as_bytes());
+                text.resize(generated.bytes.saturating_sub(2).max(text.len()), b'x');
+                text.extend_from_slice(b"\"}");
+                put_bytes(out, 1, &text);
                 text.clear();
                 _ = write!(text, "table_{}", number % u64::from(generated.tables.max(1)));
-                put_attribute(out, "destination_table", &text);
-                put_attribute(out, "origin", "null");
+                put_attribute(out, b"destination_table", &text);
+                put_attribute(out, b"origin", b"null");
                 Utc::now()
             }
             (None, None) => return,
         };
         text.clear();
         _ = write!(text, "{}", FIRST_ID + number);
-        put_bytes(out, 3, text.as_bytes());
+        put_bytes(out, 3, &text);
         let mut time = BytesMut::with_capacity(16);
         put_integer(&mut time, 1, published.timestamp().unsigned_abs());
         put_integer(&mut time, 2, published.timestamp_subsec_nanos().into());
@@ -342,9 +341,9 @@ impl Backlog {
     }
 }
 
-fn put_attribute(out: &mut BytesMut, name: &str, value: &str) {
+fn put_attribute(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     let mut entry = BytesMut::with_capacity(name.len() + value.len() + 8);
-    put_bytes(&mut entry, 1, name.as_bytes());
-    put_bytes(&mut entry, 2, value.as_bytes());
+    put_bytes(&mut entry, 1, name);
+    put_bytes(&mut entry, 2, value);
     put_bytes(out, 2, &entry);
 }

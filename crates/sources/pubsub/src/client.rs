@@ -46,8 +46,7 @@ impl Client {
     ///
     /// Errors: `pubsub_credentials`, `config`.
     pub(crate) fn new(access: &Access) -> Result<Self> {
-        let emulator = || std::env::var(EMULATOR).ok().filter(|host| !host.is_empty()).map(|host| format!("http://{host}"));
-        let address = access.endpoint.clone().or_else(emulator).unwrap_or_else(|| GOOGLE.to_owned());
+        let address = address(access.endpoint.as_deref(), std::env::var(EMULATOR).ok().as_deref());
         let wrong = |e: tonic::transport::Error| {
             config(code::CONFIG, format!("{address} cannot be used as the address of Pub/Sub")).caused_by(e)
         };
@@ -59,7 +58,7 @@ impl Client {
                 return Err(unclear.hint("begin it with https://, or http:// for an emulator"));
             }
         };
-        let mut target = Endpoint::from_shared(address.trim_end_matches('/').to_owned())
+        let mut target = Endpoint::from_shared(address.clone())
             .map_err(wrong)?
             .user_agent(concat!("longshore/", env!("CARGO_PKG_VERSION")))
             .map_err(wrong)?
@@ -187,6 +186,16 @@ impl Client {
     }
 }
 
+/// Where to go: where the settings say, or else the variable, or else to Google.
+fn address(endpoint: Option<&str>, emulator: Option<&str>) -> String {
+    let emulator = emulator.filter(|host| !host.is_empty()).map(|host| match host.contains("://") {
+        true => host.to_owned(),
+        false => format!("http://{host}"),
+    });
+    let address = endpoint.map(str::to_owned).or(emulator).unwrap_or_else(|| GOOGLE.to_owned());
+    address.trim_end_matches('/').to_owned()
+}
+
 /// An error with what is underneath: a connection's own text is only that there is none.
 fn in_full(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -196,4 +205,32 @@ fn in_full(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_settings_go_before_the_variable_and_that_before_google() {
+        assert_eq!(address(None, None), GOOGLE);
+        assert_eq!(address(None, Some("")), GOOGLE);
+        for host in ["localhost:8085", "http://localhost:8085/"] {
+            assert_eq!(address(None, Some(host)), "http://localhost:8085");
+            assert_eq!(
+                address(Some("https://europe-west1-pubsub.googleapis.com/"), Some(host)),
+                "https://europe-west1-pubsub.googleapis.com"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_that_goes_out_in_plain_text_has_credentials() {
+        let access =
+            Access { endpoint: Some("http://127.0.0.1:1".into()), credentials: Some("/nowhere".into()), ..Access::default() };
+        let client = Client::new(&access).expect("an emulator's");
+        let request = client.request((), "subscription=x").await.expect("a request");
+        assert!(request.metadata().get("authorization").is_none());
+        assert!(client.who().contains("nobody"));
+    }
 }

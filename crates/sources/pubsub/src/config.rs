@@ -36,10 +36,16 @@ pub struct PubSubConfig {
     #[serde(default = "dedupe_window", with = "duration")]
     #[schemars(with = "String")]
     pub dedupe_window: Duration,
-    /// When nothing has come for so long, everything counts as read. Pub/Sub does not tell.
+    /// When nothing has come for so long, everything counts as read. Pub/Sub does not tell. A run that ends when it has caught up waits for
+    /// `ack_deadline`, too, since a worker that died may have had some.
     #[serde(default = "idle_after", with = "duration")]
     #[schemars(with = "String")]
     pub idle_after: Duration,
+    /// A topic that copies of dead letters go to, beside their table: by its own name beside `project` (or in the subscription's), or in full.
+    /// Payload, attributes and ordering key are unchanged, and what is known about each stands in attributes that begin with `longshore-`. A copy
+    /// may come twice, with the same `longshore-id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter_topic: Option<String>,
     /// What messages are and where they go. Without a `route`, the attribute `destination_table` names the table.
     #[serde(flatten)]
     pub messages: MessagesConfig,
@@ -101,6 +107,17 @@ impl PubSubConfig {
     /// The subscription's full name. Errors: `pubsub_name`.
     pub fn subscription(&self) -> Result<String> {
         full_name(&self.subscription, "subscriptions", self.project.as_deref())
+    }
+
+    /// The full name of the topic of dead letters, if there is one. Errors: `pubsub_name`.
+    pub fn dead_letter_topic(&self) -> Result<Option<String>> {
+        let of_subscription = self.subscription.strip_prefix("projects/").and_then(|rest| rest.split('/').next());
+        // A topic may be in another project than the subscription.
+        let named = |topic: &String| match topic.contains('/') {
+            true => full_name(topic, "topics", None),
+            false => full_name(topic, "topics", self.project.as_deref().or(of_subscription)),
+        };
+        self.dead_letter_topic.as_ref().map(named).transpose()
     }
 
     /// Whether the numbers can be used. Errors: `config`.

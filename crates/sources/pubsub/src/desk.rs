@@ -30,6 +30,8 @@ pub(crate) struct Desk {
 struct Streams {
     open: Vec<bool>,
     last: Instant,
+    /// When a message came, or a stream was opened.
+    arrived: Instant,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -45,7 +47,7 @@ impl Desk {
             done: Notify::new(),
             left: Notify::new(),
             outage,
-            streams: Mutex::new(Streams { open: vec![false; streams], last: Instant::now() }),
+            streams: Mutex::new(Streams { open: vec![false; streams], last: Instant::now(), arrived: Instant::now() }),
             in_order: AtomicBool::new(false),
         }
     }
@@ -59,13 +61,25 @@ impl Desk {
         let mut streams = locked(&self.streams);
         if let Some(stream) = streams.open.get_mut(number).filter(|stream| **stream != open) {
             *stream = open;
-            streams.last = Instant::now();
+            (streams.last, streams.arrived) = (Instant::now(), Instant::now());
         }
     }
 
-    /// Something came, or room was made for more.
+    /// Room was made for more.
     pub(crate) fn stirred(&self) {
         locked(&self.streams).last = Instant::now();
+    }
+
+    /// Messages came.
+    pub(crate) fn arrived(&self) {
+        let mut streams = locked(&self.streams);
+        (streams.last, streams.arrived) = (Instant::now(), Instant::now());
+    }
+
+    /// Whether no message has come for so long, with all streams open.
+    pub(crate) fn quiet_for(&self, time: Duration) -> bool {
+        let streams = locked(&self.streams);
+        streams.open.iter().all(|open| *open) && streams.arrived.elapsed() >= time
     }
 
     /// Since when nothing has come, if all streams are open and Pub/Sub has room to send: `None` if more may be there.

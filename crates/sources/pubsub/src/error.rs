@@ -57,27 +57,54 @@ pub(crate) fn verdict(status: &Status) -> Verdict {
     }
 }
 
-/// A refusal in Google's words, of this part of ours.
-pub(crate) fn refusal(kind: Kind, doing: &str, status: &Status) -> Error {
+/// What was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Doing<'a> {
+    /// Messages of a subscription.
+    Reading(&'a str),
+    /// To publish to a topic.
+    Publishing(&'a str),
+}
+
+impl Doing<'_> {
+    fn words(&self) -> String {
+        match self {
+            Doing::Reading(subscription) => format!("reading {subscription}"),
+            Doing::Publishing(topic) => format!("publishing to {topic}"),
+        }
+    }
+
+    fn role(&self) -> &'static str {
+        match self {
+            Doing::Reading(_) => "grant the role `roles/pubsub.subscriber` on the subscription",
+            Doing::Publishing(_) => "grant the role `roles/pubsub.publisher` on the topic",
+        }
+    }
+
+    fn made(&self) -> &'static str {
+        match self {
+            Doing::Reading(_) => "make it with `gcloud pubsub subscriptions create NAME --topic TOPIC`",
+            Doing::Publishing(_) => "make it with `gcloud pubsub topics create NAME`",
+        }
+    }
+}
+
+/// A refusal in Google's words.
+pub(crate) fn refusal(doing: Doing<'_>, status: &Status) -> Error {
     use tonic::Code::*;
     let (code, hint) = match status.code() {
         Unauthenticated => {
             (codes::CREDENTIALS, Some("log in with `gcloud auth application-default login`, or name a key with `credentials`"))
         }
-        PermissionDenied if kind == Kind::Source => {
-            (codes::DENIED, Some("grant the role `roles/pubsub.subscriber` on the subscription"))
-        }
-        PermissionDenied => (codes::DENIED, Some("grant the role `roles/pubsub.publisher` on the topic")),
-        NotFound if kind == Kind::Source => {
-            (codes::MISSING, Some("make it with `gcloud pubsub subscriptions create NAME --topic TOPIC`"))
-        }
-        NotFound => (codes::MISSING, Some("make it with `gcloud pubsub topics create NAME`")),
+        PermissionDenied => (codes::DENIED, Some(doing.role())),
+        NotFound => (codes::MISSING, Some(doing.made())),
         _ if verdict(status) == Verdict::Passing => (codes::UNAVAILABLE, None),
         _ => (codes::REFUSED, None),
     };
     let retry = if verdict(status) == Verdict::Passing { Retry::Backoff } else { Retry::AfterFix };
     let words = if status.message().is_empty() { status.code().description() } else { status.message() };
-    let error = Error::new(kind, code, format!("{doing}: Pub/Sub answered {:?}: {words}", status.code())).with_retry(retry);
+    let message = format!("{}: Pub/Sub answered {:?}: {words}", doing.words(), status.code());
+    let error = Error::new(Kind::Source, code, message).with_retry(retry);
     match hint {
         Some(hint) => error.hint(hint),
         None => error,

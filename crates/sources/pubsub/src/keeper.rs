@@ -20,7 +20,7 @@ use crate::protocol::{ErrorInfo, RpcStatus};
 const IDS: usize = 1_000;
 const ID_BYTES: usize = 400 << 10;
 /// Requests that are on their way at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
 /// How often what could not be given back is tried again. What then is not comes back by itself when its lease ends.
 const TRIES: u32 = 4;
 
@@ -49,12 +49,15 @@ impl Keeper {
     pub(crate) async fn extend(&self) {
         let mut failures = Failures::default();
         loop {
-            // Half a term is left when a lease is due: time for five more tries.
+            // Half a term is left when a lease is due: time for a few more tries.
             tokio::time::sleep(self.term / 12).await;
             let due = self.desk.leases().due(Instant::now());
             let requests = batches(due).into_iter().map(async |loans| {
                 let asked = Instant::now();
-                let answer = self.client.extend(&self.subscription, ack_ids(&loans), self.term.as_secs()).await;
+                let extended = self.client.extend(&self.subscription, ack_ids(&loans), self.term.as_secs());
+                // One that hangs must not hold up the next try.
+                let late = |_| Err(Status::deadline_exceeded("no answer in time"));
+                let answer = tokio::time::timeout(self.term / 6, extended).await.unwrap_or_else(late);
                 let outcome = sort_out(loans, answer);
                 let mut leases = self.desk.leases();
                 leases.extended(&outcome.done, asked);

@@ -1,9 +1,10 @@
 //! The messages that Pub/Sub has lent us, each from its arrival until it is acknowledged or given back.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
 use tokio::time::Instant;
 
 /// Where a message is.
@@ -101,28 +102,39 @@ impl Leases {
     }
 
     /// Where a message is, if it is here.
-    pub(crate) fn phase(&self, id: &str) -> Option<Phase> {
+    #[cfg(test)]
+    fn phase(&self, id: &str) -> Option<Phase> {
         self.leases.get(id).map(|lease| lease.phase)
     }
 
     /// Moves a message on. Nothing happens if it is not here.
     pub(crate) fn set(&mut self, id: &str, phase: Phase) {
-        let Some(lease) = self.leases.get_mut(id) else { return };
-        let before = std::mem::replace(&mut lease.phase, phase);
-        self.count(before, -1);
-        self.count(phase, 1);
-        if phase == (Phase::Done { sent: false })
-            && let Some((id, _)) = self.leases.get_key_value(id)
-        {
-            self.done.push(Arc::clone(id));
-        }
+        self.set_if(id, |_| true, phase);
     }
 
-    /// Moves a message on if it is where it is thought to be.
-    pub(crate) fn advance(&mut self, id: &str, from: Phase, to: Phase) {
-        if self.phase(id) == Some(from) {
-            self.set(id, to);
+    /// Moves a message on if it is where it is thought to be; says whether it did.
+    pub(crate) fn advance(&mut self, id: &str, from: Phase, to: Phase) -> bool {
+        self.set_if(id, |phase| phase == from, to)
+    }
+
+    /// A message is to be acknowledged, wherever it is.
+    pub(crate) fn finish(&mut self, id: &str) {
+        self.set_if(id, |phase| !matches!(phase, Phase::Done { .. }), Phase::Done { sent: false });
+    }
+
+    fn set_if(&mut self, id: &str, so: impl FnOnce(Phase) -> bool, phase: Phase) -> bool {
+        let EntryRef::Occupied(mut entry) = self.leases.entry_ref(id) else { return false };
+        let before = entry.get().phase;
+        if !so(before) {
+            return false;
         }
+        entry.get_mut().phase = phase;
+        if phase == (Phase::Done { sent: false }) {
+            self.done.push(Arc::clone(entry.key()));
+        }
+        self.count(before, -1);
+        self.count(phase, 1);
+        true
     }
 
     fn count(&mut self, phase: Phase, change: isize) {

@@ -11,6 +11,7 @@ mod draft;
 pub mod error;
 mod keeper;
 mod leases;
+mod letters;
 mod outage;
 mod protocol;
 mod publish;

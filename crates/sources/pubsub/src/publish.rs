@@ -11,7 +11,7 @@ use longshore_core::retry::{Patience, Policy};
 
 use crate::client::Client;
 use crate::config::{Access, full_name};
-use crate::error::{codes, refusal};
+use crate::error::{Doing, codes, refusal};
 use crate::protocol as api;
 
 /// Google takes 1,000 messages and 10 MB in a request.
@@ -46,10 +46,15 @@ impl Publisher {
         Ok(Self { client: Client::new(access)?, project: project.map(Arc::from) })
     }
 
+    /// One that shares a connection, for topics named in full.
+    pub(crate) fn of(client: Client) -> Self {
+        Self { client, project: None }
+    }
+
     /// Publishes messages to a topic, named in full or by its own name; returns their ids in the same order. Those of one ordering key stay in
     /// order. At least once: a request whose answer is lost is sent again, and so is everything if this is called again.
     ///
-    /// Errors, of kind `Destination`: `pubsub_name`, and what Pub/Sub says; some of the messages may have been published then.
+    /// Errors: `pubsub_name`, and of kind `Source` what Pub/Sub says; some of the messages may have been published then.
     pub async fn publish(&self, topic: &str, messages: Vec<Outgoing>, patience: &Patience) -> Result<Vec<String>> {
         let topic = full_name(topic, "topics", self.project.as_deref())?;
         let mut ids = vec![String::new(); messages.len()];
@@ -74,12 +79,12 @@ impl Publisher {
     }
 
     async fn publish_once(&self, request: &api::PublishRequest) -> Result<Vec<String>> {
-        let doing = || format!("publishing to {}", request.topic);
         let answer = self.client.publish(request).await;
-        let ids = answer.map_err(|status| refusal(Kind::Destination, &doing(), &status))?;
+        let ids = answer.map_err(|status| refusal(Doing::Publishing(&request.topic), &status))?;
         if ids.len() != request.messages.len() {
-            let why = format!("{}: {} messages were sent and {} ids came back", doing(), request.messages.len(), ids.len());
-            return Err(Error::new(Kind::Destination, codes::ANSWER, why));
+            let (topic, sent) = (&request.topic, request.messages.len());
+            let why = format!("publishing to {topic}: {sent} messages were sent and {} ids came back", ids.len());
+            return Err(Error::new(Kind::Source, codes::ANSWER, why));
         }
         Ok(ids)
     }

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use futures::channel::mpsc::{UnboundedSender as Signs, unbounded};
 use longshore_core::Result;
 use longshore_core::budget::{Budget, Permit};
-use longshore_core::error::Kind;
 use longshore_core::stop::Stop;
 use prost::Message as _;
 use tokio::sync::mpsc::UnboundedSender;
@@ -17,7 +16,7 @@ use tonic::{Status, Streaming};
 
 use crate::client::Client;
 use crate::desk::Desk;
-use crate::error::{Verdict, refusal, unreadable, verdict};
+use crate::error::{Doing, Verdict, refusal, unreadable, verdict};
 use crate::outage::Failures;
 use crate::protocol::StreamingPullRequest;
 use crate::received;
@@ -87,7 +86,7 @@ impl Puller {
             // A token that runs out while a stream is open ends it; the next one must be good.
             unknown += u32::from(verdict(&status) == Verdict::Unknown);
             if verdict(&status) == Verdict::Final || unknown > 1 {
-                return self.fail(refusal(Kind::Source, &format!("reading {}", self.opening.subscription), &status));
+                return self.fail(refusal(Doing::Reading(&self.opening.subscription), &status));
             }
             let words = format!("{:?}: {}", status.code(), status.message());
             let wait = self.desk.outage.failed(&mut failures, &words);
@@ -197,7 +196,7 @@ impl Puller {
         if answer.messages.is_empty() {
             return Ok(None);
         }
-        self.desk.stirred();
+        self.desk.arrived();
         let now = Instant::now();
         let mut messages = Vec::with_capacity(answer.messages.len());
         let mut leases = self.desk.leases();

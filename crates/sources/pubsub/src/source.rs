@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use longshore_core::Result;
-use longshore_core::error::Kind;
+use longshore_core::error::code;
+use longshore_core::letters::Letter;
 use longshore_core::source::Context;
-use longshore_core::stream::{Progress, StreamSource, Subscription};
+use longshore_core::stream::{Decode, Letterbox, Progress, StreamSource, Subscription};
 use longshore_messages::{Decoder, Route};
 use tonic::{Code, Status};
 
 use crate::client::Client;
 use crate::config::PubSubConfig;
-use crate::error::{codes, config, refusal};
+use crate::error::{Doing, codes, config, refusal};
+use crate::letters::PubSubLetterbox;
 use crate::protocol as api;
+use crate::publish::Publisher;
 use crate::subscription::PubSubSubscription;
 
 /// What names the table of a message if the settings say nothing.
@@ -28,6 +31,7 @@ pub struct PubSubSource {
     config: PubSubConfig,
     client: Client,
     decoder: Arc<Decoder>,
+    letters: Option<Arc<PubSubLetterbox>>,
 }
 
 impl PubSubSource {
@@ -37,21 +41,26 @@ impl PubSubSource {
     pub fn new(config: PubSubConfig) -> Result<Self> {
         config.check()?;
         let decoder = Decoder::new(&config.messages, Route::Header(DEFAULT_ROUTE.to_owned()))?;
-        Ok(Self { name: config.subscription()?, client: Client::new(&config.access)?, decoder, config })
+        let (name, client) = (config.subscription()?, Client::new(&config.access)?);
+        let letters =
+            config.dead_letter_topic()?.map(|topic| Arc::new(PubSubLetterbox::new(topic, Publisher::of(client.clone()))));
+        Ok(Self { name, config, client, decoder, letters })
     }
 
-    /// How long the ids of messages are to be kept once their commits are acknowledged.
-    pub fn dedupe_window(&self) -> Duration {
-        self.config.dedupe_window
-    }
-
-    /// What the ids of its messages are unique within.
-    pub fn scope(&self) -> String {
-        format!("pubsub:{}", self.name)
+    /// Whether the subscription is one that can be read. Errors: `pubsub_refused`; `config` if dead letters would come back to it.
+    fn usable(&self, found: &api::Subscription) -> Result<()> {
+        readable(&self.name, found)?;
+        match &self.letters {
+            Some(letters) if letters.topic() == found.topic => {
+                let why = format!("`dead_letter_topic` is the topic of {}", self.name);
+                Err(config(code::CONFIG, why).hint("each dead letter would be read again, and be one again"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn refused(&self, status: &Status) -> longshore_core::Error {
-        refusal(Kind::Source, &format!("looking at {}", self.name), status)
+        refusal(Doing::Reading(&self.name), status)
     }
 }
 
@@ -60,7 +69,7 @@ impl StreamSource for PubSubSource {
     async fn subscribe(&self, cx: &Context, progress: Arc<dyn Progress>) -> Result<Box<dyn Subscription>> {
         // To look takes a permission that reading does not: only a clear answer counts.
         match tokio::time::timeout(LOOKED_WITHIN, self.client.subscription(&self.name)).await {
-            Ok(Ok(found)) => readable(&self.name, &found)?,
+            Ok(Ok(found)) => self.usable(&found)?,
             Ok(Err(status)) if matches!(status.code(), Code::NotFound | Code::Unauthenticated) => {
                 return Err(self.refused(&status));
             }
@@ -71,11 +80,19 @@ impl StreamSource for PubSubSource {
         Ok(Box::new(PubSubSubscription::new(name, config, client, self.decoder.clone(), cx.clone(), progress)))
     }
 
+    fn letterbox(&self) -> Option<Arc<dyn Letterbox>> {
+        self.letters.clone().map(|letters| letters as Arc<dyn Letterbox>)
+    }
+
+    fn again(&self, letter: &Letter) -> Result<std::result::Result<Arc<dyn Decode>, String>> {
+        Ok(self.decoder.again(letter))
+    }
+
     async fn inspect(&self, _cx: &Context) -> Result<Vec<String>> {
         let mut lines = vec![format!("{} at {}, as {}", self.name, self.client.address(), self.client.who())];
         match self.client.subscription(&self.name).await {
             Ok(found) => {
-                readable(&self.name, &found)?;
+                self.usable(&found)?;
                 lines.extend(described(&found));
             }
             // Whoever may read need not be allowed to look.

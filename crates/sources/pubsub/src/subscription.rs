@@ -33,12 +33,12 @@ use crate::received::Body;
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Held ids that are asked about at once.
 const ASKED_AT_ONCE: usize = 1_000;
-/// How long an acknowledgement is waited for. After that it is tried on beside everything else, for as long as we live.
-const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(30);
-/// The same when we leave.
-const LEFT_WITHIN: Duration = Duration::from_secs(10);
+/// How long acknowledgements are waited for when we leave.
+const LEFT_WITHIN: Duration = Duration::from_secs(4);
 /// How long streams may take to end.
 const SHUT_WITHIN: Duration = Duration::from_secs(2);
+/// How soon a message comes again after its lease has ended.
+const LAPSED_WITHIN: Duration = Duration::from_secs(1);
 /// How often it is looked at whether everything was read.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -199,26 +199,25 @@ impl PubSubSubscription {
         {
             let mut leases = self.desk.leases();
             for (id, fresh) in ids.iter().zip(&mut fresh) {
-                // It may have been taken away meanwhile.
-                if leases.phase(id) != Some(Phase::Waiting) {
-                    continue;
-                }
                 let phase = match known.get(id) {
                     None => Phase::Handed,
                     Some(true) => Phase::Done { sent: false },
                     Some(false) => Phase::Held,
                 };
-                leases.set(id, phase);
-                *fresh = phase == Phase::Handed;
-                done |= known.get(id) == Some(&true);
-                held |= known.get(id) == Some(&false);
+                // If it is not there any more, it was taken away meanwhile.
+                let moved = leases.advance(id, Phase::Waiting, phase);
+                *fresh = moved && phase == Phase::Handed;
+                done |= phase != Phase::Handed && phase != Phase::Held;
+                held |= phase == Phase::Held;
             }
         }
         if done {
             self.desk.done.notify_one();
         }
         if held {
-            self.ask_at = Instant::now() + ASK_AGAIN;
+            // Not later than those are due that were held before.
+            let now = Instant::now();
+            self.ask_at = if self.ask_at > now { self.ask_at } else { now + ASK_AGAIN };
         }
         let messages = self.messages(count, bytes, &fresh)?;
         self.draft.remove(count);
@@ -297,14 +296,14 @@ impl Subscription for PubSubSubscription {
     async fn next(&mut self) -> Result<Arrival> {
         loop {
             let now = Instant::now();
+            if self.ask_at <= now && self.desk.leases().held() > 0 {
+                self.ask_again().await?;
+            }
             if self.draft.is_full() || self.draft.due().is_some_and(|due| due <= now) {
                 match self.deliver().await? {
                     Some(delivery) => return Ok(Arrival::Delivery(delivery)),
                     None => continue,
                 }
-            }
-            if self.ask_at <= now && self.desk.leases().held() > 0 {
-                self.ask_again().await?;
             }
             if let Some(since) = self.caught_up() {
                 self.told = Some(since);
@@ -330,31 +329,12 @@ impl Subscription for PubSubSubscription {
     }
 
     async fn acknowledge(&mut self, covers: &[Covers]) -> Result<()> {
-        let ids: Vec<&str> = self.ids(covers).collect();
         {
             let mut leases = self.desk.leases();
-            for id in &ids {
-                for phase in [Phase::Waiting, Phase::Held, Phase::Handed, Phase::Journalled] {
-                    leases.advance(id, phase, Phase::Done { sent: false });
-                }
-            }
+            self.ids(covers).for_each(|id| leases.finish(id));
         }
+        // Beside everything else, and tried until it succeeds: reading goes on. What is not acknowledged when we die comes again and is known.
         self.desk.done.notify_one();
-        let mut at = 0;
-        let acknowledged = self.desk.wait_while(|desk| {
-            let leases = desk.leases();
-            at += ids[at..].iter().take_while(|id| !matches!(leases.phase(id), Some(Phase::Done { .. }))).count();
-            at < ids.len()
-        });
-        let stopped = async {
-            self.cx.stop.requested().await;
-            tokio::time::sleep(LEFT_WITHIN).await;
-        };
-        tokio::select! {
-            () = acknowledged => {}
-            () = tokio::time::sleep(ACKNOWLEDGED_WITHIN) => {}
-            () = stopped => {}
-        }
         Ok(())
     }
 
@@ -369,6 +349,15 @@ impl Subscription for PubSubSubscription {
 
     fn lag(&self) -> Vec<Lag> {
         vec![Lag { name: self.name.clone(), messages: Some(self.desk.leases().unread() as u64) }]
+    }
+
+    fn remembers(&self) -> Option<(String, Duration)> {
+        Some((self.scope.clone(), self.config.dedupe_window))
+    }
+
+    /// What a worker has that died before the last message came, comes before this says so.
+    async fn rest_is_read(&mut self) -> Result<bool> {
+        Ok(self.desk.quiet_for(self.config.ack_deadline + LAPSED_WITHIN))
     }
 
     async fn close(&mut self) -> Result<()> {

@@ -89,9 +89,7 @@ async fn who_leaves_waits_for_acknowledgements_on_their_way() {
     let mut worker = stage.worker().await;
     let read = worker.read(10).await;
     stage.journal.complete(&read.ids());
-    // Dropped while it waits: it is done beside everything else.
-    let acknowledging = worker.subscription.acknowledge(&read.covers);
-    assert!(tokio::time::timeout(Duration::from_millis(1), acknowledging).await.is_err());
+    worker.subscription.acknowledge(&read.covers).await.expect("acknowledges");
     worker.subscription.close().await.expect("leaves");
     stage.acknowledged(10).await;
 }
@@ -130,4 +128,26 @@ async fn the_end_of_what_there_is_is_not_told_while_streams_are_closed() {
     }
     assert!(told <= 1);
     assert_eq!(read.orders, [0, 1]);
+}
+
+#[tokio::test]
+async fn what_a_worker_has_that_died_is_waited_for_before_everything_counts_as_read() {
+    let (stage, idle) = (Stage::with(10).await, Stage::with(0).await);
+    let settings = json!({"ack_deadline": "10s", "idle_after": "100ms"});
+    let mut dying = stage.worker_with(settings.clone()).await;
+    dying.read(10).await;
+    let mut other = stage.worker_with(settings.clone()).await;
+    stage.dies_beside(dying, 2).await;
+    let mut alone = idle.worker_with(settings).await;
+    assert_eq!(other.subscription.remembers(), Some((format!("pubsub:{NAME}"), Duration::from_secs(24 * 3600))));
+    let started = tokio::time::Instant::now();
+    for worker in [&mut other, &mut alone] {
+        assert!(worker.caught_up().await.orders.is_empty());
+        assert!(!worker.subscription.rest_is_read().await.expect("tells"));
+    }
+    assert_eq!(other.read(10).await.orders.len(), 10);
+    assert!(!other.subscription.rest_is_read().await.expect("tells"));
+    assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
+    tokio::time::sleep_until(started + Duration::from_millis(11_500)).await;
+    assert!(alone.subscription.rest_is_read().await.expect("tells"), "nobody had anything");
 }

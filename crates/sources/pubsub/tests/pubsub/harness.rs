@@ -145,8 +145,13 @@ impl Stage {
 
     /// Drops the only worker without a word, and waits until the server has seen it.
     pub async fn dies(&self, worker: Worker) {
+        self.dies_beside(worker, 0).await;
+    }
+
+    /// The same for one beside others, who have so many streams.
+    pub async fn dies_beside(&self, worker: Worker, streams: usize) {
         drop(worker);
-        until(|| self.fake.streams(NAME) == 0, || format!("{} streams", self.fake.streams(NAME))).await;
+        until(|| self.fake.streams(NAME) == streams, || format!("{} streams", self.fake.streams(NAME))).await;
     }
 
     /// Waits until so many messages were acknowledged, and no more than that.

@@ -85,8 +85,8 @@ async fn acknowledgements_of_ordered_messages_are_sent_in_order() {
     let mut worker = stage.worker_with(json!({"streams": 1})).await;
     let read = worker.read(3_500).await;
     assert!(worker.commit(&read).await);
+    stage.acknowledged(3_500).await;
     let acknowledged = stage.fake.acknowledged(NAME);
-    assert_eq!(acknowledged.len(), 3_500);
     // The first request was refused and comes last; the others keep their order among themselves.
     assert!(acknowledged[..2_500].is_sorted() && acknowledged[2_500..].is_sorted());
 }

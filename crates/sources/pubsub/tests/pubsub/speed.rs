@@ -29,8 +29,8 @@ async fn a_null_server_is_read_as_fast_as_it_can() {
                 covers.clear();
             }
         }
+        stage.acknowledged(count as usize).await;
         let seconds = started.elapsed().as_secs_f64();
         println!("{bytes} bytes, {streams} streams: {:.0} messages a second, acknowledged", count as f64 / seconds);
-        assert_eq!(stage.fake.acknowledged_count(NAME) as u64, count);
     }
 }

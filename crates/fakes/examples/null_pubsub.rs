@@ -1,0 +1,28 @@
+//! A null server of Pub/Sub: messages without end, as fast as they are taken, until its standard input ends. Prints where it is, and at the end
+//! how many messages it has sent and had acknowledged:
+//! `cargo run -p longshore-fakes --example null_pubsub -- SUBSCRIPTION TABLES BYTES [PER_SECOND [MESSAGES]]`.
+
+use std::io::Read as _;
+
+use longshore_fakes::pubsub::{FakePubSub, Generated, Options};
+
+#[tokio::main]
+async fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let mut next = |default: &str| arguments.next().unwrap_or_else(|| default.to_owned());
+    let subscription = next("projects/test/subscriptions/null");
+    let number = |text: String| text.parse::<u64>().expect("a number");
+    let (tables, bytes, rate, messages) = (number(next("50")), number(next("1000")), number(next("0")), number(next("0")));
+    let fake = FakePubSub::start().await;
+    fake.create_subscription(&subscription, Options::default());
+    let generated = Generated {
+        messages: if messages == 0 { u64::MAX } else { messages },
+        tables: u32::try_from(tables).expect("fewer tables"),
+        bytes: usize::try_from(bytes).expect("fewer bytes"),
+        per_second: Some(rate).filter(|rate| *rate > 0),
+    };
+    fake.generate(&subscription, generated);
+    println!("{{\"endpoint\": \"{}\"}}", fake.endpoint());
+    _ = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await;
+    println!("{{\"sent\": {}, \"acknowledged\": {}}}", fake.sent(&subscription), fake.acknowledged_count(&subscription));
+}
