@@ -7,6 +7,7 @@ mod arguments;
 mod bigquery;
 mod check_bigquery;
 mod cloud;
+mod examples_streams;
 mod export;
 mod extremes;
 mod faults;
