@@ -4,7 +4,7 @@
 //! else. The group waits for that answer; it is one question to the cluster and one to the journal.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use longshore_core::error::{Error, Kind};
 use rdkafka::Offset;
@@ -325,7 +325,9 @@ impl Reader {
         if let Some((topic, id)) = changed_id(text) {
             let was = self.fence.insert(topic.to_owned(), id.clone());
             let other = |slot: &Slot| {
-                *slot.name.topic == *topic && slot.state == State::Reading && slot.identity.id.as_ref().is_some_and(|known| *known != id)
+                *slot.name.topic == *topic
+                    && slot.state == State::Reading
+                    && slot.identity.id.as_ref().is_some_and(|known| *known != id)
             };
             if self.slots.iter().any(other) {
                 tracing::info!(topic, id, ?was, "the topic is another one");
@@ -360,6 +362,7 @@ fn slot(name: &Name, identity: &Identity, next: i64, state: State) -> Slot {
         next,
         start: None,
         at_end: false,
+        quiet_since: Instant::now(),
         part: None,
         end: 0,
         acknowledged: 0,

@@ -37,17 +37,45 @@ pub(crate) fn connect(config: &KafkaConfig, group: Option<&str>, memory: u64) ->
     Client::from_config_and_context(&properties, Quiet).map_err(|error| refused(config, error))
 }
 
+/// The properties of a producer, which writes each record once and in order.
+pub(crate) fn writing(config: &KafkaConfig) -> ClientConfig {
+    let mut all = ClientConfig::new();
+    let mut set = |name: &str, value: &str| {
+        all.set(name, value);
+    };
+    common(&mut set, config);
+    set("enable.idempotence", "true");
+    set("message.timeout.ms", "60000");
+    set("linger.ms", "5");
+    // The topic says what is too large.
+    set("message.max.bytes", "1000000000");
+    set("queue.buffering.max.kbytes", "65536");
+    security(&mut set, config);
+    // What the other options say is about reading, but for how brokers are reached.
+    for (name, value) in &config.options {
+        if ["ssl.", "socket.", "broker.", "client.dns.lookup"].iter().any(|part| name.starts_with(part)) {
+            set(name, value);
+        }
+    }
+    all
+}
+
+/// What every client has.
+fn common(set: &mut impl FnMut(&str, &str), config: &KafkaConfig) {
+    set("bootstrap.servers", &config.brokers.join(","));
+    set("client.id", "longshore");
+    set("allow.auto.create.topics", "false");
+    set("socket.keepalive.enable", "true");
+    set("reconnect.backoff.max.ms", "3000");
+}
+
 /// The properties of a client. What the user's `options` say wins, but for those that are refused there.
 fn properties(config: &KafkaConfig, group: Option<&str>, memory: u64) -> ClientConfig {
     let mut all = ClientConfig::new();
     let mut set = |name: &str, value: &str| {
         all.set(name, value);
     };
-    set("bootstrap.servers", &config.brokers.join(","));
-    set("client.id", "longshore");
-    set("allow.auto.create.topics", "false");
-    set("socket.keepalive.enable", "true");
-    set("reconnect.backoff.max.ms", "3000");
+    common(&mut set, config);
     // New topics and partitions are to be seen within seconds, not minutes.
     set("topic.metadata.refresh.interval.ms", "10000");
     if let Some(group) = group {
@@ -75,10 +103,13 @@ fn reading(set: &mut impl FnMut(&str, &str), config: &KafkaConfig, group: &str, 
     set("auto.offset.reset", "error");
     set("enable.partition.eof", "true");
     set("check.crcs", "true");
-    set("isolation.level", match config.isolation {
-        Isolation::ReadCommitted => "read_committed",
-        Isolation::ReadUncommitted => "read_uncommitted",
-    });
+    set(
+        "isolation.level",
+        match config.isolation {
+            Isolation::ReadCommitted => "read_committed",
+            Isolation::ReadUncommitted => "read_uncommitted",
+        },
+    );
     if config.options.get("group.protocol").is_none_or(|protocol| protocol == "classic") {
         set("partition.assignment.strategy", "cooperative-sticky");
     }
@@ -101,12 +132,15 @@ fn reading(set: &mut impl FnMut(&str, &str), config: &KafkaConfig, group: &str, 
 }
 
 fn security(set: &mut impl FnMut(&str, &str), config: &KafkaConfig) {
-    set("security.protocol", match (&config.tls, &config.sasl) {
-        (None, None) => "plaintext",
-        (Some(_), None) => "ssl",
-        (None, Some(_)) => "sasl_plaintext",
-        (Some(_), Some(_)) => "sasl_ssl",
-    });
+    set(
+        "security.protocol",
+        match (&config.tls, &config.sasl) {
+            (None, None) => "plaintext",
+            (Some(_), None) => "ssl",
+            (None, Some(_)) => "sasl_plaintext",
+            (Some(_), Some(_)) => "sasl_ssl",
+        },
+    );
     if let Some(tls) = &config.tls {
         encryption(set, tls);
     }
@@ -137,22 +171,26 @@ fn login(set: &mut impl FnMut(&str, &str), sasl: &Sasl) {
     if sasl.mechanism == Mechanism::Oauthbearer {
         return;
     }
-    let shown = |secret: &Option<SecretString>| secret.as_ref().map(|secret| secret.expose_secret().to_owned()).unwrap_or_default();
+    let shown =
+        |secret: &Option<SecretString>| secret.as_ref().map(|secret| secret.expose_secret().to_owned()).unwrap_or_default();
     set("sasl.username", sasl.user.as_deref().unwrap_or_default());
     set("sasl.password", &shown(&sasl.password));
 }
 
 /// What librdkafka says of properties that it does not take. Values that may be secret are left out, and librdkafka puts a value into its
 /// words at times.
-fn refused(config: &KafkaConfig, error: KafkaError) -> Error {
+pub(crate) fn refused(config: &KafkaConfig, error: KafkaError) -> Error {
     let invalid = |message: String| Error::new(Kind::Config, code::CONFIG, message);
     match error {
         KafkaError::ClientConfig(_, words, name, _) => {
-            let secret = ["password", "secret", "pem", "key", "token", "config", "username"].iter().any(|part| name.contains(part));
+            let secret =
+                ["password", "secret", "pem", "key", "token", "config", "username"].iter().any(|part| name.contains(part));
             let error = invalid(format!("the Kafka client does not take the property `{name}`"));
             let error = if secret { error } else { error.with("says", words) };
             if config.options.contains_key(&name) {
-                error.hint("properties of librdkafka are listed in its CONFIGURATION.md; check the name and the value in `options`")
+                error.hint(
+                    "properties of librdkafka are listed in its CONFIGURATION.md; check the name and the value in `options`",
+                )
             } else {
                 error
             }
@@ -182,8 +220,10 @@ mod tests {
         for memory in [0, MIB, 1 << 40] {
             connect(&all, Some("g"), memory).expect("any memory");
         }
-        let next = config(serde_json::json!({"brokers": ["127.0.0.1:1"], "topics": ["t"], "options": {"group.protocol": "consumer"}}));
+        let next =
+            config(serde_json::json!({"brokers": ["127.0.0.1:1"], "topics": ["t"], "options": {"group.protocol": "consumer"}}));
         connect(&next, Some("g"), 64 * MIB).expect("the newer protocol");
+        writing(&next).create::<rdkafka::producer::BaseProducer>().expect("a producer");
     }
 
     #[test]

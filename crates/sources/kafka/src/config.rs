@@ -34,6 +34,9 @@ pub struct KafkaConfig {
     pub tls: Option<Tls>,
     /// Who asks.
     pub sasl: Option<Sasl>,
+    /// A topic of the same brokers that copies of dead letters go to, beside their table: value, key and headers unchanged, and what is known
+    /// about each in headers that begin with `longshore-`. A copy may come twice, with the same `longshore-id`.
+    pub dead_letter_topic: Option<String>,
     /// Any other property of librdkafka, by its own name (`session.timeout.ms: 10000`, `group.protocol: consumer`).
     pub options: BTreeMap<String, String>,
     /// How messages become rows.
@@ -142,9 +145,12 @@ impl KafkaConfig {
             return Err(invalid("`brokers` is missing").hint("brokers: [\"kafka1:9092\", \"kafka2:9092\"]"));
         }
         if let Some(bad) = self.brokers.iter().find(|broker| broker.contains("://") || broker.trim().is_empty()) {
-            return Err(invalid(format!("`{bad}` is not a broker")).hint("a broker is a host and a port, without a scheme: kafka1:9092"));
+            return Err(
+                invalid(format!("`{bad}` is not a broker")).hint("a broker is a host and a port, without a scheme: kafka1:9092")
+            );
         }
         self.check_topics()?;
+        self.check_letters()?;
         if let Start::Offsets(offsets) = &self.start {
             check_offsets(offsets)?;
         }
@@ -157,6 +163,16 @@ impl KafkaConfig {
             return Err(invalid("`tls` needs `certificate` and `key` together"));
         }
         self.options.keys().try_for_each(|name| check_option(name))
+    }
+
+    fn check_letters(&self) -> Result<()> {
+        match &self.dead_letter_topic {
+            Some(topic) if !is_topic(topic) => Err(invalid(format!("`{topic}` cannot be the name of a topic"))
+                .hint("letters, digits, `.`, `_` and `-`, at most 249")),
+            Some(topic) if self.topics.contains(topic) => Err(invalid("`dead_letter_topic` is one of the topics that are read")
+                .hint("each dead letter would be read again, and be one again")),
+            _ => Ok(()),
+        }
     }
 
     fn check_topics(&self) -> Result<()> {
@@ -191,8 +207,9 @@ impl Sasl {
         }
         let foreign = if oauth { self.user.is_some() || self.password.is_some() } else { self.token_endpoint.is_some() };
         if foreign {
-            return Err(invalid(format!("`sasl` has settings that {} does not use", self.mechanism.name()))
-                .hint("PLAIN and SCRAM take `user` and `password`, OAUTHBEARER `token_endpoint`, `client_id` and `client_secret`"));
+            return Err(invalid(format!("`sasl` has settings that {} does not use", self.mechanism.name())).hint(
+                "PLAIN and SCRAM take `user` and `password`, OAUTHBEARER `token_endpoint`, `client_id` and `client_secret`",
+            ));
         }
         Ok(())
     }
@@ -220,7 +237,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("offset.store.method", "the journal says what has been read"),
     ("offset.store.path", "the journal says what has been read"),
     ("enable.partition.eof", "it tells when everything has been read"),
-    ("partition.assignment.strategy", "partitions are shared out by `cooperative-sticky`, or by the broker with `group.protocol: consumer`"),
+    (
+        "partition.assignment.strategy",
+        "partitions are shared out by `cooperative-sticky`, or by the broker with `group.protocol: consumer`",
+    ),
     ("group.remote.assignor", "the broker's own choice counts"),
     ("check.crcs", "records are always checked"),
     ("log.queue", "it is used by Longshore"),
@@ -319,6 +339,7 @@ mod tests {
             (serde_json::json!({"brokers": ["a:1"], "topics": ["a"], "start": {"offsets": {"x": 1}}}), "numbers from 0"),
             (serde_json::json!({"brokers": ["a:1"], "topics": ["a"], "sasl": {"user": "u"}}), "`sasl.password` is missing"),
             (serde_json::json!({"brokers": ["a:1"], "topics": ["a"], "tls": {"key": "k"}}), "together"),
+            (serde_json::json!({"brokers": ["a:1"], "topics": ["a"], "dead_letter_topic": "a"}), "read again"),
         ] {
             let said = refusal(settings.clone());
             assert!(said.contains(part), "{settings}: {said}");

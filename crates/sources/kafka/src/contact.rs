@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 
 use crate::config::KafkaConfig;
 use crate::error::KAFKA_DENIED;
-use crate::native::{Client, Described, Queue, What, cluster_id, describe, set_token};
+use crate::native::{Client, Described, Queue, What, cluster_id, set_token};
 use crate::oauth::Tokens;
 use crate::survey::describe_topics;
 use crate::trouble::{Verdict, judge, no_topic};
@@ -142,14 +142,7 @@ fn named(
     patience: Duration,
     contact: &mut Contact,
 ) -> std::result::Result<Result<()>, String> {
-    let answers = match describe(client, &config.topics, patience) {
-        Ok(answers) => answers,
-        Err(_) => {
-            let plain = describe_topics(client, &config.topics, patience)?;
-            let unknown = |why| (RDKafkaErrorCode::UnknownTopicOrPartition, why);
-            plain.into_iter().map(|(name, answer)| (name, answer.map_err(unknown))).collect()
-        }
-    };
+    let answers = describe_topics(client, &config.topics, patience)?;
     for (name, answer) in answers {
         match answer {
             Ok(described) => {

@@ -14,5 +14,6 @@ codes! {
     KAFKA_START_BEYOND_END = "kafka_start_beyond_end": "`start: {offsets: ...}` names an offset that the partition does not have yet. Offsets count from 0 in each partition; the end is shown by `check`.";
     KAFKA_DAMAGED = "kafka_damaged": "A batch of records does not have the checksum that was written with it, so that its bytes were changed on the way or on the broker's disk. Nothing of it was read. If it happens again at the same offset the copy on the broker is damaged: let another replica lead the partition.";
     KAFKA_FAILED = "kafka_failed": "The broker, or the Kafka client library, ended the reading for a reason that does not pass by itself. The message has its words.";
+    KAFKA_LETTERS = "kafka_letters": "A copy of a dead letter could not be written to the topic that `dead_letter_topic` names. The dead letter itself is in its table. The topic has to be there, and to take records as large as those that are read (`max.message.bytes`).";
     KAFKA_CLOSED = "kafka_closed": "The subscription was used after it was closed, or after it had failed.";
 }

@@ -15,6 +15,8 @@ use crate::slots::{Identity, Name, Slot, State};
 const LONGEST: Duration = Duration::from_millis(100);
 /// So many offsets without a record (aborted transactions, compaction) are worth a delivery of their own.
 const EMPTY_OFFSETS: i64 = 10_000;
+/// Fewer are, when nothing else has come for so long: what retention removes of them would look like a loss else.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// The delivery that is being filled.
 pub(crate) struct Filling {
@@ -117,11 +119,23 @@ impl Reader {
             return;
         }
         slot.at_end = true;
+        slot.quiet_since = Instant::now();
         let worth = offset - slot.covered.unwrap_or(slot.next) >= EMPTY_OFFSETS;
         if offset > slot.next && (slot.part.is_some() || worth) {
             self.filling.part(slot).to = offset;
         }
         slot.next = offset;
+    }
+
+    /// Covers offsets without a record at the ends of partitions that are quiet.
+    pub(crate) fn cover_quiet_ends(&mut self) {
+        for slot in self.slots.iter_mut() {
+            let behind = slot.covered.is_some_and(|covered| covered < slot.next);
+            let quiet = slot.state == State::Reading && slot.at_end && slot.quiet_since.elapsed() >= QUIET;
+            if behind && quiet && slot.part.is_none() {
+                self.filling.part(slot);
+            }
+        }
     }
 
     /// Hands over what was filled, whether there is room or not.

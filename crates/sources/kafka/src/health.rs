@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use longshore_core::error::Error;
 use longshore_core::event::Events;
 
-use crate::native::Described;
+use crate::native::{About, Described, is_member};
 use crate::place::PATIENCE;
 use crate::reader::{Command, Reader};
 use crate::slots::{Name, State};
@@ -18,8 +18,11 @@ const EVERY: Duration = Duration::from_secs(10);
 const EVERY_WHEN_AWAY: Duration = Duration::from_secs(2);
 /// How long brokers may refuse who asks, once they did not: one that starts does not know all users yet.
 const DENIED_FOR: Duration = Duration::from_secs(60);
-/// How often lags are written down.
-const LAGS_EVERY: Duration = Duration::from_secs(1);
+/// How long a member may have no partitions before it is sure that it gets none: by the newer protocol (KIP-848) the broker tells a new member
+/// of its partitions with a later heartbeat at times, and librdkafka does not tell at all if there are none.
+const EMPTY_HANDED: Duration = Duration::from_secs(10);
+/// How often small things are seen to: lags are written down, quiet ends covered.
+const EVERY_SECOND: Duration = Duration::from_secs(1);
 
 /// What is known of the brokers.
 #[derive(Default)]
@@ -30,13 +33,15 @@ pub(crate) struct Health {
     /// A look is under way.
     looking: bool,
     looked: Option<Instant>,
-    lags: Option<Instant>,
+    seen_to: Option<Instant>,
+    /// Since when this is a member that was given nothing yet.
+    empty_handed: Option<Instant>,
 }
 
 /// What a look found.
 pub(crate) struct Checked {
     /// The topics, or why nobody answered.
-    topics: Result<Vec<(String, Result<Described, String>)>, String>,
+    topics: Result<Vec<(String, About)>, String>,
     ends: Vec<(Name, i64)>,
 }
 
@@ -92,9 +97,11 @@ impl Reader {
         if let Some(error) = self.health.given_up() {
             return self.fail(error);
         }
-        if self.health.lags.is_none_or(|lags| lags.elapsed() >= LAGS_EVERY) {
-            self.health.lags = Some(Instant::now());
+        if self.health.seen_to.is_none_or(|last| last.elapsed() >= EVERY_SECOND) {
+            self.health.seen_to = Some(Instant::now());
             self.handover.set_lags(self.lags());
+            self.cover_quiet_ends();
+            self.find_out_that_there_is_nothing();
         }
         if !self.health.is_due() {
             return;
@@ -116,6 +123,19 @@ impl Reader {
             handover.ask(Command::Checked(Checked { topics: answer, ends }));
             waker.wake();
         });
+    }
+
+    /// A member without partitions has joined, too.
+    fn find_out_that_there_is_nothing(&mut self) {
+        if self.joined || self.assigning.is_some() {
+            return;
+        }
+        if !is_member(&self.client) {
+            self.health.empty_handed = None;
+            return;
+        }
+        let since = *self.health.empty_handed.get_or_insert_with(Instant::now);
+        self.joined = since.elapsed() >= EMPTY_HANDED;
     }
 
     /// What a look found.
@@ -143,7 +163,9 @@ impl Reader {
                 continue;
             }
             let other = |slot: &crate::slots::Slot| {
-                *slot.name.topic == *topic && slot.state == State::Reading && slot.identity.id.as_ref().is_some_and(|known| *known != id)
+                *slot.name.topic == *topic
+                    && slot.state == State::Reading
+                    && slot.identity.id.as_ref().is_some_and(|known| *known != id)
             };
             if self.slots.iter().any(other) {
                 self.recreated(&topic);

@@ -13,6 +13,7 @@ pub mod error;
 mod fill;
 mod handover;
 mod health;
+mod letters;
 mod native;
 mod oauth;
 mod place;

@@ -13,7 +13,7 @@ use longshore_core::stream::Progress;
 
 use crate::begin::{Begin, begin};
 use crate::config::{Isolation, Start};
-use crate::native::{Client, Described};
+use crate::native::{About, Client, Described};
 use crate::slots::{Identity, Name};
 use crate::survey::{Survey, describe_topics, survey};
 
@@ -98,15 +98,16 @@ impl Placing {
         for wanted in wanted {
             match ids.get(&*wanted.name.topic) {
                 Some(Ok(described)) => known.push((self.identity(&wanted, described), wanted)),
-                Some(Err(why)) => outcomes.push(Outcome::Later(wanted.name, why.clone())),
+                Some(Err((_, why))) => outcomes.push(Outcome::Later(wanted.name, why.clone())),
                 None => outcomes.push(Outcome::Later(wanted.name, "the broker does not tell about the topic".to_owned())),
             }
         }
-        let positions: Vec<Option<i64>> = futures::stream::iter(known.iter().map(|(identity, wanted)| asked(identity, wanted)).collect::<Vec<_>>())
-            .map(|partition| self.journalled(partition))
-            .buffered(AT_ONCE)
-            .try_collect()
-            .await?;
+        let positions: Vec<Option<i64>> =
+            futures::stream::iter(known.iter().map(|(identity, wanted)| asked(identity, wanted)).collect::<Vec<_>>())
+                .map(|partition| self.journalled(partition))
+                .buffered(AT_ONCE)
+                .try_collect()
+                .await?;
         let surveys = self.survey(known.iter().map(|(_, wanted)| wanted.name.clone()).collect()).await?;
         for ((identity, wanted), position) in known.into_iter().zip(positions) {
             outcomes.push(match surveys.get(&wanted.name) {
@@ -119,11 +120,7 @@ impl Placing {
     }
 
     /// What the cluster knows of the topics; the inner error is why it did not answer.
-    #[expect(clippy::type_complexity, reason = "one private caller")]
-    async fn identities(
-        &self,
-        wanted: &[Wanted],
-    ) -> Result<std::result::Result<HashMap<String, std::result::Result<Described, String>>, String>> {
+    async fn identities(&self, wanted: &[Wanted]) -> Result<std::result::Result<HashMap<String, About>, String>> {
         let topics: HashSet<String> = wanted.iter().map(|wanted| wanted.name.topic.to_string()).collect();
         let client = self.client.clone();
         let names: Vec<String> = topics.into_iter().collect();
@@ -189,7 +186,15 @@ impl Placing {
     async fn decide(&self, wanted: Wanted, identity: Identity, position: Option<i64>, survey: &Survey) -> Result<Placed> {
         let name = wanted.name;
         let here = matches!(wanted.whence, Whence::Here { .. });
-        let placed = |covered, next, start| Placed { name: name.clone(), identity: identity.clone(), covered, next, start, end: survey.high, here };
+        let placed = |covered, next, start| Placed {
+            name: name.clone(),
+            identity: identity.clone(),
+            covered,
+            next,
+            start,
+            end: survey.high,
+            here,
+        };
         let position = match wanted.whence {
             Whence::Here { next, truncated, .. } => {
                 if truncated || next > survey.high {
@@ -199,7 +204,9 @@ impl Placing {
             }
             Whence::Journal { chosen } => match (position, chosen) {
                 (Some(position), _) => position,
-                (None, Some((of, start))) if of == identity => return Ok(placed(None, self.above_low(&name, start, survey), Some(start))),
+                (None, Some((of, start))) if of == identity => {
+                    return Ok(placed(None, self.above_low(&name, start, survey), Some(start)));
+                }
                 (None, _) => match self.nameless_position(&name, &identity).await? {
                     Some(position) => return Ok(placed(None, position, Some(position))),
                     None => {
@@ -283,7 +290,8 @@ pub(crate) async fn blocking<T: Send + 'static>(what: impl FnOnce() -> T + Send 
 /// The offset that a position is.
 pub(crate) fn offset_of(partition: &Partition, position: &Position) -> Result<i64> {
     position.0.parse().map_err(|_| {
-        Error::new(Kind::Bug, code::BUG, format!("the journal's position of {partition} is not an offset")).with("position", position)
+        Error::new(Kind::Bug, code::BUG, format!("the journal's position of {partition} is not an offset"))
+            .with("position", position)
     })
 }
 

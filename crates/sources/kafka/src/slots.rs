@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use longshore_core::position::Partition;
 
@@ -56,6 +57,8 @@ pub(crate) struct Slot {
     pub(crate) start: Option<i64>,
     /// Whether everything there was has been read.
     pub(crate) at_end: bool,
+    /// When that was last found out.
+    pub(crate) quiet_since: Instant,
     /// Its place among the parts of the delivery that is being filled.
     pub(crate) part: Option<usize>,
     /// The end, as the broker said when it was asked for it.
@@ -147,6 +150,7 @@ mod tests {
             next: 0,
             start: None,
             at_end: false,
+            quiet_since: Instant::now(),
             part: None,
             end: 0,
             acknowledged: 0,

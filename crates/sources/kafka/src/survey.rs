@@ -1,13 +1,14 @@
 //! What brokers say of topics and partitions. Everything here blocks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::MetadataBroker;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::native::{Client, Described, describe};
+use crate::native::{About, Client, Described, describe};
 use crate::slots::Name;
 
 /// The offsets of a partition.
@@ -21,22 +22,29 @@ pub(crate) struct Survey {
     pub(crate) timed: Option<i64>,
 }
 
-/// What the cluster knows of topics by their names, each with its id and its partitions or why there is none. The outer error is why no answer
-/// came.
-pub(crate) fn describe_topics(
-    client: &Client,
-    names: &[String],
-    patience: Duration,
-) -> Result<HashMap<String, Result<Described, String>>, String> {
-    match describe(client, names, patience) {
-        Ok(topics) => Ok(topics.into_iter().map(|(name, answer)| (name, answer.map_err(|(_, why)| why))).collect()),
+/// What the cluster knows of topics by their names. The outer error is why no answer came.
+pub(crate) fn describe_topics(client: &Client, names: &[String], patience: Duration) -> Result<HashMap<String, About>, String> {
+    let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    let Some(first) = names.first() else { return Ok(HashMap::new()) };
+    // Whoever answers this can be asked the rest.
+    let metadata = client.fetch_metadata(Some(first), patience / 2).map_err(|e| e.to_string())?;
+    let broker = match metadata.orig_broker_id() {
+        // It was asked by its address only.
+        -1 => metadata.brokers().first().map_or(-1, MetadataBroker::id),
+        broker => broker,
+    };
+    match describe(client, broker, &names, patience / 2) {
+        Ok(topics) => Ok(topics.into_iter().collect()),
         // Brokers that cannot describe have no ids either.
-        Err((RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::UnsupportedVersion, _)) => undescribed(client, names, patience),
+        Err((RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::UnsupportedVersion, _)) => {
+            undescribed(client, &names, patience)
+        }
         Err((_, why)) => Err(why),
     }
 }
 
-fn undescribed(client: &Client, names: &[String], patience: Duration) -> Result<HashMap<String, Result<Described, String>>, String> {
+fn undescribed(client: &Client, names: &[&str], patience: Duration) -> Result<HashMap<String, About>, String> {
     let until = Instant::now() + patience;
     let mut all = HashMap::new();
     for name in names {
@@ -45,16 +53,24 @@ fn undescribed(client: &Client, names: &[String], patience: Duration) -> Result<
         let topic = metadata.topics().first();
         let answer = match topic.map(|topic| (topic.error(), topic.partitions().len())) {
             Some((None, partitions)) => Ok(Described { id: None, partitions: i32::try_from(partitions).unwrap_or(i32::MAX) }),
-            Some((Some(error), _)) => Err(format!("{:?}", RDKafkaErrorCode::from(error))),
-            None => Err("the broker does not tell about it".to_owned()),
+            Some((Some(error), _)) => {
+                let error = RDKafkaErrorCode::from(error);
+                Err((error, error.to_string()))
+            }
+            None => Err((RDKafkaErrorCode::UnknownTopicOrPartition, "the broker does not tell about it".to_owned())),
         };
-        all.insert(name.clone(), answer);
+        all.insert((*name).to_owned(), answer);
     }
     Ok(all)
 }
 
 /// The offsets of partitions, each or why it cannot be told; with `time`, in milliseconds since 1970, the first of that time as well.
-pub(crate) fn survey(client: &Client, names: &[Name], time: Option<i64>, patience: Duration) -> HashMap<Name, Result<Survey, String>> {
+pub(crate) fn survey(
+    client: &Client,
+    names: &[Name],
+    time: Option<i64>,
+    patience: Duration,
+) -> HashMap<Name, Result<Survey, String>> {
     let until = Instant::now() + patience;
     let all = |names: &[Name], longest: Duration| -> Result<Vec<Result<Survey, String>>, String> {
         let left = |until: Instant| until.saturating_duration_since(Instant::now()).min(longest);

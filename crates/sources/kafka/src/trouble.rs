@@ -45,15 +45,18 @@ pub(crate) fn judge(trouble: &Trouble) -> Verdict {
             ends(KAFKA_DENIED, "the group may not be used", "grant READ on the group, or name another one with `group`")
         }
         Broker::ClusterAuthorizationFailed => ends(KAFKA_DENIED, "the cluster does not allow it", "ask whoever runs the cluster"),
-        Broker::InconsistentGroupProtocol | Broker::UnsupportedAssignor | Broker::GroupMaxSizeReached | Broker::InvalidGroupId => {
+        Broker::InconsistentGroupProtocol
+        | Broker::UnsupportedAssignor
+        | Broker::GroupMaxSizeReached
+        | Broker::InvalidGroupId => {
             ends(KAFKA_GROUP_REFUSED, "the group does not take this reader", "name a group of the pipeline's own with `group`")
         }
-        Broker::FencedInstanceId | Broker::UnreleasedInstanceId => ends(
-            KAFKA_GROUP_REFUSED,
-            "another process has the same `group.instance.id`",
-            "give each process an id of its own",
-        ),
-        Broker::BadMessage | Broker::InvalidMessage | Broker::BadCompression | Broker::Underflow if trouble.partition.is_some() => {
+        Broker::FencedInstanceId | Broker::UnreleasedInstanceId => {
+            ends(KAFKA_GROUP_REFUSED, "another process has the same `group.instance.id`", "give each process an id of its own")
+        }
+        Broker::BadMessage | Broker::InvalidMessage | Broker::BadCompression | Broker::Underflow
+            if trouble.partition.is_some() =>
+        {
             ends(KAFKA_DAMAGED, "records are damaged", "read again; if it happens again, let another replica lead the partition")
         }
         Broker::UnsupportedCompressionType if trouble.partition.is_some() => {
@@ -65,7 +68,9 @@ pub(crate) fn judge(trouble: &Trouble) -> Verdict {
                 None => Verdict::Passing,
             }
         }
-        _ if trouble.fatal => ends(KAFKA_FAILED, "the Kafka client cannot go on", "the message has the reason; run again once it is gone"),
+        _ if trouble.fatal => {
+            ends(KAFKA_FAILED, "the Kafka client cannot go on", "the message has the reason; run again once it is gone")
+        }
         _ => Verdict::Passing,
     }
 }
@@ -78,9 +83,11 @@ fn denied(trouble: &Trouble) -> Error {
             "no trusted connection to a broker",
             "name the authority that signed the broker's certificate as `tls.ca`, and the brokers by the host names of their certificates",
         ),
-        _ if trouble.text.contains(crate::oauth::NO_TOKEN) => {
-            (crate::error::KAFKA_TOKEN, "there is no token for the broker", "check `token_endpoint`, `client_id` and `client_secret` of `sasl`")
-        }
+        _ if trouble.text.contains(crate::oauth::NO_TOKEN) => (
+            crate::error::KAFKA_TOKEN,
+            "there is no token for the broker",
+            "check `token_endpoint`, `client_id` and `client_secret` of `sasl`",
+        ),
         _ => (KAFKA_AUTHENTICATION, "a broker refuses who asks", "check `mechanism`, `user` and `password` of `sasl`"),
     };
     error(code, what, trouble, hint)
@@ -124,7 +131,9 @@ mod tests {
 
     #[test]
     fn errors_that_pass_by_themselves_end_nothing() {
-        for code in [Broker::BrokerTransportFailure, Broker::Resolve, Broker::LeaderNotAvailable, Broker::CoordinatorLoadInProgress] {
+        for code in
+            [Broker::BrokerTransportFailure, Broker::Resolve, Broker::LeaderNotAvailable, Broker::CoordinatorLoadInProgress]
+        {
             assert!(matches!(judge(&trouble(code, "x", None)), Verdict::Passing), "{code:?}");
         }
         assert!(matches!(judge(&trouble(Broker::AllBrokersDown, "3/3 brokers are down", None)), Verdict::Away));

@@ -69,7 +69,11 @@ pub(crate) struct Event<'q> {
 pub(crate) enum What<'e> {
     Record(Record<'e>),
     /// Nothing more to read: the next offset of the partition.
-    End { topic: String, partition: i32, offset: i64 },
+    End {
+        topic: String,
+        partition: i32,
+        offset: i64,
+    },
     Trouble(Trouble),
     /// The group has given these partitions to this member. It has to be answered by an assignment.
     Assigned(Vec<(String, i32)>),
@@ -78,7 +82,10 @@ pub(crate) enum What<'e> {
     /// Offsets were committed, or not.
     Committed(Option<RDKafkaErrorCode>),
     /// A line of librdkafka's log; `level` is syslog's.
-    Log { level: i32, text: String },
+    Log {
+        level: i32,
+        text: String,
+    },
     /// A token is wanted.
     Token,
     Other,

@@ -19,6 +19,12 @@ pub(crate) struct Described {
     pub(crate) partitions: i32,
 }
 
+/// An error of a broker's, in its words.
+pub(crate) type Refusal = (RDKafkaErrorCode, String);
+
+/// An answer about a topic.
+pub(crate) type About = Result<Described, Refusal>;
+
 /// The id of the cluster; `None` if no broker says it in time.
 pub(crate) fn cluster_id(client: &Client, wait: Duration) -> Option<String> {
     // SAFETY: the client lives. What comes back is ours, if it is not null: it is read and given back at once.
@@ -33,16 +39,12 @@ pub(crate) fn cluster_id(client: &Client, wait: Duration) -> Option<String> {
     }
 }
 
-/// Asks for topics by their names: one answer for each, in order, or the error that no answer came. Blocks for up to `wait`.
-pub(crate) fn describe(
-    client: &Client,
-    names: &[String],
-    wait: Duration,
-) -> Result<Vec<(String, Result<Described, (RDKafkaErrorCode, String)>)>, (RDKafkaErrorCode, String)> {
+/// Asks a broker for topics by their names: one answer for each, or the error that no answer came. Blocks for up to `wait`.
+pub(crate) fn describe(client: &Client, broker: i32, names: &[&str], wait: Duration) -> Result<Vec<(String, About)>, Refusal> {
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let owned: Vec<CString> = names.iter().filter_map(|name| CString::new(name.as_str()).ok()).collect();
+    let owned: Vec<CString> = names.iter().filter_map(|name| CString::new(*name).ok()).collect();
     let mut pointers: Vec<_> = owned.iter().map(|name| name.as_ptr()).collect();
     // SAFETY: the client lives for the whole block. The names live until the collection, which copies them, is made. What is made here
     // is given back at its end: the event last of what is read from it, the queue after the event.
@@ -50,6 +52,8 @@ pub(crate) fn describe(
         let topics = c::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
         let options = c::rd_kafka_AdminOptions_new(raw(client), c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
         c::rd_kafka_AdminOptions_set_request_timeout(options, millis(wait), std::ptr::null_mut(), 0);
+        // Any broker can tell. Without this, only the controller is asked, and that is away at times.
+        c::rd_kafka_AdminOptions_set_broker(options, broker, std::ptr::null_mut(), 0);
         let queue = c::rd_kafka_queue_new(raw(client));
         c::rd_kafka_DescribeTopics(raw(client), topics, options, queue);
         // The request ends by itself; this is only longer.
@@ -72,10 +76,7 @@ pub(crate) fn describe(
 ///
 /// # Safety
 /// `event` must be an event that lives as long as this call.
-#[expect(clippy::type_complexity, reason = "the answer of `describe`")]
-unsafe fn read(
-    event: *mut c::rd_kafka_event_t,
-) -> Result<Vec<(String, Result<Described, (RDKafkaErrorCode, String)>)>, (RDKafkaErrorCode, String)> {
+unsafe fn read(event: *mut c::rd_kafka_event_t) -> Result<Vec<(String, About)>, Refusal> {
     // SAFETY: the event lives by the caller's word; what it points to lives as long; the list has `count` elements.
     unsafe {
         let code = c::rd_kafka_event_error(event);
@@ -101,15 +102,12 @@ unsafe fn read(
 ///
 /// # Safety
 /// `topic` must belong to an event that lives as long as this call.
-unsafe fn read_topic(topic: *const c::rd_kafka_TopicDescription_t) -> Result<Described, (RDKafkaErrorCode, String)> {
+unsafe fn read_topic(topic: *const c::rd_kafka_TopicDescription_t) -> About {
     // SAFETY: everything read here belongs to the topic, the text of its id included, and the topic lives by the caller's word.
     unsafe {
         let error = c::rd_kafka_TopicDescription_error(topic);
-        let code = if error.is_null() {
-            c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
-        } else {
-            c::rd_kafka_error_code(error)
-        };
+        let code =
+            if error.is_null() { c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR } else { c::rd_kafka_error_code(error) };
         if code != c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
             return Err((code.into(), text(c::rd_kafka_error_string(error))));
         }

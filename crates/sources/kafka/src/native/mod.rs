@@ -15,7 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::types::RDKafka;
 
 pub(crate) use events::{Queue, Record, Trouble, What};
-pub(crate) use identity::{Described, cluster_id, describe, known_id};
+pub(crate) use identity::{About, Described, cluster_id, describe, known_id};
 
 use crate::client::Quiet;
 
@@ -47,8 +47,23 @@ pub(crate) fn watermarks(client: &Client, topic: &str, partition: i32) -> Option
     let topic = std::ffi::CString::new(topic).ok()?;
     let (mut low, mut high) = (-1, -1);
     // SAFETY: the client lives; the topic is a C string and both numbers are writable for the length of the call.
-    let answer = unsafe { c::rd_kafka_get_watermark_offsets(raw(client), topic.as_ptr(), partition, &raw mut low, &raw mut high) };
+    let answer =
+        unsafe { c::rd_kafka_get_watermark_offsets(raw(client), topic.as_ptr(), partition, &raw mut low, &raw mut high) };
     (answer == c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some((low, high))
+}
+
+/// Whether the group has taken this client in, with partitions or without.
+pub(crate) fn is_member(client: &Client) -> bool {
+    // SAFETY: the client lives. What comes back is ours, if it is not null: it is read and given back at once.
+    unsafe {
+        let group = c::rd_kafka_consumer_group_metadata(raw(client));
+        if group.is_null() {
+            return false;
+        }
+        let generation = c::rd_kafka_consumer_group_metadata_generation_id(group);
+        c::rd_kafka_consumer_group_metadata_destroy(group);
+        generation > 0
+    }
 }
 
 /// Gives the client a token, good until this time (milliseconds since 1970), or says why there is none.

@@ -1,4 +1,10 @@
 //! Reading a real broker.
 
+mod faults;
+mod groups;
+mod identity;
+mod letters;
 mod positions;
+mod security;
 mod support;
+mod transactions;

@@ -92,7 +92,8 @@ async fn every_start_is_where_it_says_and_is_handed_out_at_once_unless_it_is_the
         assert_eq!(books.values(), numbers(first..100), "{start}");
         worker.close().await;
         // From here on the journal counts.
-        let mut worker = Worker::new(config(&kafka.brokers(), &topic, json!({"start": "latest", "group": group})), &topic, &books).await;
+        let mut worker =
+            Worker::new(config(&kafka.brokers(), &topic, json!({"start": "latest", "group": group})), &topic, &books).await;
         worker.catch_up().await;
         assert_eq!((books.len() as i64, books.refused()), (100 - first, 0), "{start}");
         worker.close().await;
@@ -140,7 +141,8 @@ async fn what_retention_removes_while_nobody_reads_it_is_told_by_who_is_reading(
     kafka.create_topic(&topic, 1, &[]).await;
     kafka.produce(&topic, records(0..10)).await;
     let books = Arc::new(Books::default());
-    let small = json!({"options": {"queued.min.messages": "1", "fetch.message.max.bytes": "2000", "queued.max.messages.kbytes": "1"}});
+    let small =
+        json!({"options": {"queued.min.messages": "1", "fetch.message.max.bytes": "2000", "queued.max.messages.kbytes": "1"}});
     let mut worker = Worker::new(config(&kafka.brokers(), &topic, small), &topic, &books).await;
     worker.catch_up().await;
     // Deliveries of a MiB wait untaken, so that the rest stays with the broker.
@@ -184,7 +186,8 @@ async fn rewinding_hands_out_once_more_what_is_not_journalled() {
     kafka.create_topic(&topic, 3, &[]).await;
     kafka.produce(&topic, (0..900).map(|n: i32| record(n).partition(n % 3))).await;
     let books = Arc::new(Books::default());
-    let mut worker = Worker::new(config(&kafka.brokers(), &topic, json!({"start": {"offsets": {"0": 10}}})), &topic, &books).await;
+    let mut worker =
+        Worker::new(config(&kafka.brokers(), &topic, json!({"start": {"offsets": {"0": 10}}})), &topic, &books).await;
     // Some of what is handed out is journalled, the rest thrown away.
     for round in 0..6 {
         let taken = decode(&worker.delivery().await);

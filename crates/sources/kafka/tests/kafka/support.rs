@@ -66,7 +66,8 @@ impl Books {
         for row in rows {
             let Row { topic, partition, offset, value } = row;
             // A topic that was made again counts its offsets from the beginning: its id is in the partition, not in the row.
-            let id = deltas.iter().find(|delta| delta.partition.0.contains(&format!("/{topic}@"))).expect("covered").partition.clone();
+            let id =
+                deltas.iter().find(|delta| delta.partition.0.contains(&format!("/{topic}@"))).expect("covered").partition.clone();
             let before = landed.insert((id.0.rsplit_once('/').expect("a number").0.to_owned(), partition, offset), value);
             assert_eq!(before, None, "{topic}/{partition} at {offset} landed twice");
         }
@@ -205,9 +206,23 @@ impl Worker {
         while !self.step().await.expect("goes on") {}
     }
 
+    /// Lands what comes until so much has landed in all, by whichever worker.
+    pub async fn share(&mut self, rows: usize) {
+        while self.books.len() < rows {
+            if let Ok(arrival) = tokio::time::timeout(Duration::from_millis(200), self.subscription.next()).await {
+                self.take(arrival.expect("goes on")).await.expect("goes on");
+            }
+        }
+    }
+
     /// Lands what comes next; whether everything there was has landed.
     pub async fn step(&mut self) -> longshore_core::Result<bool> {
-        match self.next().await? {
+        let arrival = self.next().await?;
+        self.take(arrival).await
+    }
+
+    async fn take(&mut self, arrival: Arrival) -> longshore_core::Result<bool> {
+        match arrival {
             Arrival::Delivery(delivery) => {
                 let taken = decode(&delivery);
                 if self.books.journal(&taken.deltas, taken.rows) {
@@ -245,13 +260,19 @@ impl Worker {
     }
 }
 
+/// The one table.
+pub fn tables() -> Tables {
+    let columns =
+        [("value", Type::String), ("_topic", Type::String), ("_topic_partition", Type::Int64), ("_offset", Type::Int64)];
+    let schema = TableSchema::new(columns.into_iter().map(|(name, kind)| Field::new(name, kind)).collect());
+    let known = [("all".to_owned(), Target { schema, contract: Contract::Freeze })].into();
+    Tables { known, ..Tables::default() }
+}
+
 /// The rows of a delivery and what it covers.
 pub fn decode(delivery: &Delivery) -> Taken {
     let [Covers::Deltas(deltas)] = delivery.covers.as_slice() else { panic!("one list of deltas") };
-    let columns = [("value", Type::String), ("_topic", Type::String), ("_topic_partition", Type::Int64), ("_offset", Type::Int64)];
-    let schema = TableSchema::new(columns.into_iter().map(|(name, kind)| Field::new(name, kind)).collect());
-    let known = [("all".to_owned(), Target { schema, contract: Contract::Freeze })].into();
-    let decoded = delivery.decode.decode(&Tables { known, ..Tables::default() }).expect("decodes");
+    let decoded = delivery.decode.decode(&tables()).expect("decodes");
     let mut rows = Vec::new();
     for batch in decoded.batches {
         assert!(batch.rejects.is_empty(), "{:?}", batch.rejects);
