@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use longshore_testkit::services::Kafka;
+use longshore_testkit::services::kafka::Record;
 use serde_json::{Value, json};
 
 use crate::place::{Place, snapshot};
@@ -32,6 +34,7 @@ impl Server {
     /// `longshore serve pipelines`, which answers at a free port.
     fn start(place: &Place) -> Self {
         let mut command = place.command(&["serve", "pipelines", "--listen", "127.0.0.1:0", "--json"]);
+        command.env("LONGSHORE_TEST_LEASE_MS", "1500");
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("the program starts");
         let stdout = child.stdout.take().expect("piped");
         let (sender, events) = channel();
@@ -75,12 +78,17 @@ impl Server {
         serde_json::from_str(&body).expect("JSON")
     }
 
-    /// The value of a series, once it is there and fits.
+    /// The value of a series now.
+    fn value(&self, name: &str) -> Option<f64> {
+        let (_, text) = self.get("/metrics");
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
+    /// Waits until the value of a series is there and fits.
     fn series(&self, name: &str, fits: impl Fn(f64) -> bool) {
         let begin = Instant::now();
         loop {
-            let (_, text) = self.get("/metrics");
-            let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+            let (value, (_, text)) = (self.value(name), self.get("/metrics"));
             if value.is_some_and(&fits) {
                 return;
             }
@@ -257,6 +265,74 @@ fn people_read_a_line_for_each_thing_worth_noting() {
         assert_eq!(said.lines().filter(|said| said.contains(line)).count().min(1), 1, "{line} is not in\n{said}");
     }
     assert_eq!(said.matches("by_hand: ").count(), 1, "said once");
+}
+
+const CLICKS: &str = "\
+pipeline: clicks
+source: {type: kafka, brokers: '${BROKERS}', topics: '${TOPIC}', options: {session.timeout.ms: '6000'}}
+destination: {type: delta, path: warehouse, dataset: main}
+create_tables: true
+commit: {every: 200ms}
+";
+
+/// How many messages are in the table of a topic, and how many different ones.
+fn landed(place: &Place, topic: &str) -> (i64, i64) {
+    if !place.has(&format!("warehouse/main/{topic}")) {
+        return (0, 0);
+    }
+    let row = &place.rows(&format!("select count(*) as n, count(distinct id) as m from main.{topic}"))[0];
+    (row["n"].as_i64().expect("a number"), row["m"].as_i64().expect("a number"))
+}
+
+fn wait_until_landed(place: &Place, topic: &str, number: i64) {
+    let begin = Instant::now();
+    while landed(place, topic).1 < number {
+        assert!(begin.elapsed() < PATIENCE, "only {:?} of {number}", landed(place, topic));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_share_a_topic_one_is_killed_and_the_other_goes_on_through_a_changed_file() {
+    let Some(kafka) = Kafka::shared().await else { return };
+    let topic = format!("clicks{}", std::process::id());
+    kafka.create_topic(&topic, 4, &[]).await;
+    let send = async |ids: std::ops::Range<i64>| {
+        let record = |id: i64| Record::new(format!(r#"{{"id": {id}}}"#)).key(id.to_string());
+        kafka.produce(&topic, ids.map(record)).await;
+    };
+    let file = CLICKS.replace("${BROKERS}", &kafka.brokers()).replace("${TOPIC}", &topic);
+    let place = Place::with(&[("pipelines/clicks.yaml", &file)]);
+    let mut servers = [Server::start(&place), Server::start(&place)];
+    send(0..200).await;
+    wait_until_landed(&place, &topic, 200);
+    let survivor = &servers[1];
+    let begin = Instant::now();
+    while survivor.get("/readyz").0 != 200 {
+        assert!(begin.elapsed() < PATIENCE, "{:?}", survivor.get("/readyz"));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(survivor.json("/api/pipelines")["pipelines"][0]["state"], "running");
+
+    servers[0].child.kill().expect("killed");
+    send(200..400).await;
+    wait_until_landed(&place, &topic, 400);
+
+    let survivor = &mut servers[1];
+    let messages = "longshore_messages_total{pipeline=\"clicks\"} ";
+    survivor.series(messages, |now| now > 0.0);
+    let before = survivor.value(messages).expect("it is there");
+    place.write("pipelines/clicks.yaml", &file.replace("200ms", "300ms"));
+    survivor.wait_for("changed");
+    survivor.wait_for("serving");
+    send(400..500).await;
+    wait_until_landed(&place, &topic, 500);
+    survivor.series(messages, |now| now >= before + 100.0);
+    std::thread::sleep(Duration::from_secs(3));
+    survivor.series(&format!("longshore_lag_messages{{pipeline=\"clicks\",source=\"{topic}/0\"}} "), |lag| lag == 0.0);
+    survivor.series(&format!("longshore_table_delay_seconds{{pipeline=\"clicks\",table=\"{topic}\"}} "), |delay| delay >= 0.0);
+    assert_eq!(survivor.end("TERM"), Some(143));
+    assert_eq!(landed(&place, &topic), (500, 500), "each message once");
 }
 
 #[test]

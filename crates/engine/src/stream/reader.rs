@@ -1,6 +1,7 @@
 //! The task that owns a subscription: arrivals out, word of commits in.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use longshore_core::Result;
 use longshore_core::error::{Error, Kind, code};
@@ -9,9 +10,13 @@ use longshore_core::position::Covers;
 use longshore_core::stream::{Arrival, Lag, Subscription};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 /// Arrivals that wait to be decoded; each holds its own share of the run's memory.
 const WAITING: usize = 4;
+/// How often the lag is looked at while nothing comes, or nothing more is taken: it may be something else all the same. Not more often,
+/// because each look begins the waiting for the next arrival anew.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// What came, and after how many rewinds. What came before the last one is not to be used.
 pub(crate) struct Arrived {
@@ -100,6 +105,8 @@ impl Reading {
         let mut pending: Option<Result<Arrived>> = None;
         // After an error, and when nobody listens any more, only orders are taken.
         let mut open = true;
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -129,10 +136,15 @@ impl Reading {
                 arrival = self.subscription.next(), if open && pending.is_none() => {
                     let generation = self.generation;
                     pending = Some(arrival.map(|arrival| Arrived { generation, arrival }));
-                    *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = self.subscription.lag();
+                    self.see_lag();
                 }
+                _ = looks.tick() => self.see_lag(),
             }
         }
+    }
+
+    fn see_lag(&self) {
+        *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = self.subscription.lag();
     }
 
     async fn rewind(&mut self) -> Result<u64> {
