@@ -29,7 +29,7 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub struct Global {
-    /// The folder that keeps the books: runs, commits, what was landed.
+    /// Where the books are kept (runs, commits, what was landed): a folder, or postgres://USER@HOST/DATABASE, which several machines share.
     #[arg(long, global = true, value_name = "PATH", env = "LONGSHORE_HOME", default_value = ".longshore", hide_env = true)]
     pub store: PathBuf,
     /// Write JSON lines to stdout; an error is one JSON object on stderr.

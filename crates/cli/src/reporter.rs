@@ -32,6 +32,8 @@ pub struct Seen {
     pub open: BTreeSet<CommitNumber>,
     /// Tables that could not be published for now, and why.
     pub parked: Vec<(String, String)>,
+    /// Whether the source never ends, so that its messages are counted, not its files.
+    pub endless: bool,
     /// Inputs to be read and inputs known already.
     pub found: Option<(u64, u64)>,
 }
@@ -70,6 +72,7 @@ impl Reporter {
             RunEvent::Completed { n } | RunEvent::Recovered { n } => {
                 seen.open.remove(n);
             }
+            RunEvent::Flow(_) => seen.endless = true,
             RunEvent::Parked { table, reason, .. } => seen.parked.push((table.clone(), reason.clone())),
             RunEvent::Finished { summary, .. } => seen.summary = summary.clone(),
             _ => {}
@@ -94,7 +97,7 @@ impl Reporter {
             RunEvent::Unparked { table } => {
                 self.bar.suspend(|| self.console.note(format!("table {table} shows all that waited for it")));
             }
-            RunEvent::Flow(flow) => self.bar.set_message(crate::flow::line(flow)),
+            RunEvent::Flow(flow) => self.flow(crate::flow::line(flow)),
             RunEvent::Progress { bytes, rows, rejects, phase } => self.advance(*bytes, *rows, *rejects, *phase),
             RunEvent::Finished { .. } => self.done(),
             _ => {}
@@ -107,6 +110,15 @@ impl Reporter {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {bar:24} {bytes}/{total_bytes} at {bytes_per_sec}  {msg}") {
             self.bar.set_style(style);
         }
+    }
+
+    /// What never ends has no length, so that a line says how far it is.
+    fn flow(&self, line: String) {
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
+            self.bar.set_style(style);
+        }
+        self.bar.set_message(line);
+        self.bar.tick();
     }
 
     fn advance(&self, bytes: u64, rows: u64, rejects: u64, phase: Phase) {

@@ -40,7 +40,11 @@ pub fn finish(console: &Console, reporter: &Reporter, landed: &Landed, result: R
             Err(error) => say_failed(console, &seen, error),
         }
     }
-    result.map(|_| code)
+    match result {
+        // Being told to stop is how a run over an endless source ends: no error, but the exit code says it.
+        Err(error) if seen.endless && error.kind() == Kind::Interrupted => Ok(code),
+        result => result.map(|_| code),
+    }
 }
 
 fn summary_object(console: &Console, seen: &Seen, landed: &Landed, result: &Result<Outcome>, code: u8) -> Result<()> {
@@ -74,7 +78,7 @@ fn say_done(console: &Console, seen: &Seen, landed: &Landed, outcome: &Outcome) 
     for (table, rows) in &summary.tables {
         console.note(format!("  {table:widest$}  {}", units::count(*rows, "row", "rows")));
     }
-    let mut read = format!("  from {}, {}", units::count(summary.landed, "file", "files"), units::show_bytes(summary.bytes));
+    let mut read = format!("  from {}, {}", inputs(seen, summary.landed), units::show_bytes(summary.bytes));
     if summary.skipped > 0 {
         read += &format!("; {} landed before", units::count(summary.skipped, "other", "others"));
     }
@@ -87,6 +91,10 @@ fn say_done(console: &Console, seen: &Seen, landed: &Landed, outcome: &Outcome) 
     for (i, line) in next.iter().enumerate() {
         console.note(format!("{}{line}", if i == 0 { "\nnext: " } else { "      " }));
     }
+}
+
+fn inputs(seen: &Seen, number: u64) -> String {
+    if seen.endless { units::count(number, "message", "messages") } else { units::count(number, "file", "files") }
 }
 
 fn say_rejects(console: &Console, seen: &Seen, landed: &Landed, rejects: u64) {
@@ -133,7 +141,7 @@ fn say_failed(console: &Console, seen: &Seen, error: &Error) {
     }
     if summary.commits > 0 {
         let rows = units::count(summary.tables.values().sum(), "row", "rows");
-        let files = units::count(summary.landed, "file", "files");
+        let files = inputs(seen, summary.landed);
         console.note(format!("{rows} from {files} landed before it stopped and stay; a next run reads the rest"));
     } else if seen.open.is_empty() && seen.found.is_some() && error.kind() != Kind::Usage {
         console.note("nothing of this run landed; a next run reads everything again");
@@ -147,17 +155,39 @@ impl Landed {
     }
 }
 
+/// A store for people: of an address, all but its password.
+pub fn shown(store: &std::path::Path) -> String {
+    let text = store.display().to_string();
+    let Some(mut url) = text.contains("://").then(|| url::Url::parse(&text).ok()).flatten() else { return text };
+    // One that cannot have a password has none.
+    let _ = url.set_password(None);
+    let secret = |(name, _): &(std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)| name != "password";
+    let rest: Vec<(String, String)> = url.query_pairs().filter(secret).map(|(name, value)| (name.into(), value.into())).collect();
+    url.set_query(None);
+    if !rest.is_empty() {
+        url.query_pairs_mut().extend_pairs(rest);
+    }
+    url.to_string()
+}
+
 /// The store's folder if a next command would have to name it.
 pub fn unusual(store: &std::path::Path) -> Option<PathBuf> {
     let set = std::env::var_os("LONGSHORE_HOME").map(PathBuf::from).unwrap_or_else(|| PathBuf::from(".longshore"));
     let same = matches!((absolute(store), absolute(&set)), (Ok(a), Ok(b)) if a == b);
-    (!same).then(|| store.to_owned())
+    (!same).then(|| shown(store).into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::destination::DEFAULT;
+
+    #[test]
+    fn a_password_of_a_store_is_never_shown() {
+        let store = std::path::Path::new("postgres://me:secret@host/db?schema=s&password=secret");
+        assert_eq!(shown(store), "postgres://me@host/db?schema=s");
+        assert_eq!(shown(std::path::Path::new("/books/here")), "/books/here");
+    }
 
     #[test]
     fn what_to_type_next_names_what_is_not_the_default() {

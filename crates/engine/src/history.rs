@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use longshore_core::error::code;
 use longshore_core::event::{Events, Observer, RunEvent};
+use longshore_core::retry::{Patience, Policy};
 use longshore_core::store::Store;
 use longshore_core::{Error, Result};
 use tokio::sync::mpsc;
@@ -33,6 +35,23 @@ impl Observer for Recorder {
     }
 }
 
+/// Appends, as often as it takes: a store that others share may be away for a while. An answer that was lost leaves lines twice, which does no
+/// harm, and after the last of them a refusal, which says that it is there.
+async fn append(store: &dyn Store, run: &str, events: &[RunEvent]) -> Result<()> {
+    let mut again = false;
+    let call = || {
+        let repeated = std::mem::replace(&mut again, true);
+        async move {
+            match store.append_events(run, events).await {
+                Err(error) if repeated && error.code() == code::BUG.name => Ok(()),
+                other => other,
+            }
+        }
+    };
+    let (policy, patience) = (Policy::default(), Patience::default());
+    policy.run(&patience, call).await
+}
+
 impl History {
     /// Starts writing the events of `run`.
     ///
@@ -47,7 +66,7 @@ impl History {
         let writer = tokio::spawn(async move {
             let mut events = Vec::new();
             while receiver.recv_many(&mut events, 256).await > 0 {
-                store.append_events(&run, &events).await?;
+                append(store.as_ref(), &run, &events).await?;
                 events.clear();
             }
             Ok::<_, Error>(())

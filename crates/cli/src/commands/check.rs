@@ -34,7 +34,7 @@ pub async fn run(console: &Console, store: &Path, args: &CheckArgs) -> Result<u8
     if console.json {
         objects(console, &plan)?
     } else {
-        text(console, &file.pipeline.destination, &plan)?
+        text(console, &file.pipeline.destination, file.is_endless(), &plan)?
     }
     let wrong = plan.findings.iter().any(|finding| finding.verdict == Verdict::Wrong);
     Ok(if wrong { exit::DESTINATION } else { exit::DONE })
@@ -71,12 +71,17 @@ fn object(finding: &Finding) -> Value {
     object
 }
 
-fn text(console: &Console, destination: &str, plan: &RunPlan) -> Result<()> {
+fn text(console: &Console, destination: &str, endless: bool, plan: &RunPlan) -> Result<()> {
     let bytes: u64 = plan.inputs.iter().map(|(_, bytes)| bytes).sum();
-    let inputs = units::count(plan.inputs.len() as u64, "input", "inputs");
-    console.data(format!("a run would read {inputs}, {}, into {destination}", units::show_bytes(bytes)))?;
-    for (input, bytes) in &plan.inputs {
-        console.data(format!("  {input}  {}", units::show_bytes(*bytes)))?;
+    if endless {
+        console.data(format!("a run would read for ever, into {destination}"))?;
+        plan.inputs.iter().try_for_each(|(input, _)| console.data(format!("  {input}")))?;
+    } else {
+        let inputs = units::count(plan.inputs.len() as u64, "input", "inputs");
+        console.data(format!("a run would read {inputs}, {}, into {destination}", units::show_bytes(bytes)))?;
+        for (input, bytes) in &plan.inputs {
+            console.data(format!("  {input}  {}", units::show_bytes(*bytes)))?;
+        }
     }
     for (input, why) in &plan.skipped {
         console.data(format!("  {input}  skipped: {why}"))?;

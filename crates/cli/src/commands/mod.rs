@@ -26,11 +26,14 @@ use longshore_core::source::Source;
 use longshore_core::store::Store;
 use longshore_engine::Pipeline;
 use longshore_files::config::FilesConfig;
-use longshore_store::{MemoryStore, SqliteStore};
+use longshore_store::{MemoryStore, PostgresStore, SqliteStore};
 
 use crate::args::{Cli, Command, Limits};
 use crate::console::Console;
 use crate::destination::Dataset;
+
+/// Where the state is if nobody says otherwise.
+const FOLDER: &str = ".longshore";
 
 /// Runs a command; returns the exit code of what went well enough to be no error.
 pub async fn run(cli: Cli, console: &Console) -> Result<u8> {
@@ -54,13 +57,32 @@ pub async fn run(cli: Cli, console: &Console) -> Result<u8> {
 }
 
 /// The store, which is made if it is not there.
-async fn open_store(folder: &Path) -> Result<Arc<dyn Store>> {
-    Ok(Arc::new(SqliteStore::open(folder).await?))
+async fn open_store(store: &Path) -> Result<Arc<dyn Store>> {
+    Ok(match url(store) {
+        Some(url) => Arc::new(PostgresStore::open(url).await?),
+        None => Arc::new(SqliteStore::open(store).await?),
+    })
+}
+
+/// The address of a store that is no folder.
+fn url(store: &Path) -> Option<&str> {
+    store.to_str().filter(|text| PostgresStore::is_url(text))
+}
+
+/// The folder for what is kept beside the books: that of the books themselves, if they are in one.
+fn state(store: &Path) -> PathBuf {
+    match url(store) {
+        None => store.to_owned(),
+        Some(_) => std::env::var_os("LONGSHORE_STATE").map_or_else(|| PathBuf::from(FOLDER), PathBuf::from),
+    }
 }
 
 /// The store if it is there: a look at the history makes none.
-async fn existing_store(folder: &Path) -> Result<Option<Arc<dyn Store>>> {
-    Ok(SqliteStore::open_existing_read(folder).await?.map(|store| Arc::new(store) as Arc<dyn Store>))
+async fn existing_store(store: &Path) -> Result<Option<Arc<dyn Store>>> {
+    Ok(match url(store) {
+        Some(url) => PostgresStore::open_existing_read(url).await?.map(|store| Arc::new(store) as Arc<dyn Store>),
+        None => SqliteStore::open_existing_read(store).await?.map(|store| Arc::new(store) as Arc<dyn Store>),
+    })
 }
 
 /// The store if it is there, else an empty one that is gone afterwards: a plan makes none either.
@@ -73,7 +95,8 @@ async fn store_to_look_at(folder: &Path) -> Result<Arc<dyn Store>> {
 
 /// What a source may use, and has to know, of the run that it is made for.
 fn surroundings(store: &Path, disposition: WriteDisposition) -> Surroundings {
-    Surroundings { state: store.to_owned(), spool: store.join("spool"), again: disposition == WriteDisposition::Truncate }
+    let state = state(store);
+    Surroundings { spool: state.join("spool"), state, again: disposition == WriteDisposition::Truncate }
 }
 
 /// The source that reads these files.

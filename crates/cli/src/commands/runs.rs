@@ -52,7 +52,7 @@ async fn list(console: &Console, folder: &Path, pipeline: Option<&str>, limit: u
         return runs.iter().try_for_each(|run| console.object(run));
     }
     if runs.is_empty() {
-        console.note(format!("no runs in {} yet", folder.display()));
+        console.note(format!("no runs in {} yet", crate::summary::shown(folder)));
         return Ok(());
     }
     let rows: Vec<Vec<String>> = runs.iter().map(line).collect();

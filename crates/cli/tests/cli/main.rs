@@ -19,4 +19,5 @@ mod rejects;
 mod running;
 mod serve;
 mod streams;
+mod streams_pubsub;
 mod values;

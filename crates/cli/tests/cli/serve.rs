@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use longshore_testkit::services::Kafka;
 use longshore_testkit::services::kafka::Record;
+use longshore_testkit::services::{Kafka, Postgres};
 use serde_json::{Value, json};
 
 use crate::place::{Place, snapshot};
@@ -33,7 +33,12 @@ struct Server {
 impl Server {
     /// `longshore serve pipelines`, which answers at a free port.
     fn start(place: &Place) -> Self {
+        Self::start_with(place, &[])
+    }
+
+    fn start_with(place: &Place, more: &[&str]) -> Self {
         let mut command = place.command(&["serve", "pipelines", "--listen", "127.0.0.1:0", "--json"]);
+        command.args(more);
         command.env("LONGSHORE_TEST_LEASE_MS", "1500");
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("the program starts");
         let stdout = child.stdout.take().expect("piped");
@@ -188,8 +193,19 @@ fn an_invalid_file_is_told_with_its_place_and_what_ran_before_goes_on() {
 
 #[test]
 fn of_two_servers_with_one_store_each_scheduled_time_is_run_by_one() {
+    each_time_once(&[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_servers_with_one_store_in_postgresql_each_scheduled_time_is_run_by_one() {
+    let Some(server) = Postgres::shared().await else { return };
+    let url = server.database().await;
+    each_time_once(&["--store", &url]);
+}
+
+fn each_time_once(store: &[&str]) {
     let place = Place::with(&[("in/a.csv", "id\n1\n"), ("pipelines/orders.yaml", EACH_SECOND)]);
-    let mut servers = [Server::start(&place), Server::start(&place)];
+    let mut servers = [Server::start_with(&place, store), Server::start_with(&place, store)];
     // Either may be quicker, even every time.
     let mut quicker = 0;
     for _ in 0..5 {
@@ -201,11 +217,11 @@ fn of_two_servers_with_one_store_each_scheduled_time_is_run_by_one() {
         other.wait_for("landed");
     }
     assert_eq!(other.end("TERM"), Some(143));
-    let runs = place.good(&["runs", "list", "--limit", "1000", "--json"]).objects();
+    let runs = place.good(&[&["runs", "list", "--limit", "1000", "--json"], store].concat()).objects();
     let mut times = BTreeSet::new();
     let mut ended = 0;
     for run in runs.iter().filter(|run| run["status"] == "SUCCEEDED") {
-        let logs = place.good(&["runs", "logs", run["id"].as_str().expect("an id"), "--json"]).objects();
+        let logs = place.good(&[&["runs", "logs", run["id"].as_str().expect("an id"), "--json"], store].concat()).objects();
         let time = logs[0]["run_time"].as_str().expect("a time").to_owned();
         assert!(times.insert(time.clone()), "{time} was run twice");
         ended += 1;

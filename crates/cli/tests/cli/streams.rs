@@ -9,8 +9,8 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use longshore_core::failpoint;
-use longshore_testkit::services::Kafka;
 use longshore_testkit::services::kafka::Record;
+use longshore_testkit::services::{Kafka, KafkaOptions};
 
 use crate::place::Place;
 
@@ -26,7 +26,7 @@ struct Scene {
 impl Scene {
     /// A topic of so many partitions, and a pipeline file that routes by the header `destination_table`.
     async fn new(partitions: i32, more: &str) -> Option<Self> {
-        let kafka = Kafka::shared().await?;
+        let kafka = kafka().await?;
         let topic = format!("t{}", uuid());
         kafka.create_topic(&topic, partitions, &[]).await;
         let scene = Self { kafka, topic, place: Place::new(), sent: BTreeSet::new() };
@@ -45,7 +45,7 @@ source:
   brokers: {brokers}
   topics: {topic}
   route: {{header: destination_table}}
-  options: {{session.timeout.ms: \"6000\"}}
+  options: {{session.timeout.ms: \"2000\", heartbeat.interval.ms: \"500\"}}
 destination: {{type: delta, path: warehouse, dataset: main}}
 commit: {{every: 200ms}}
 {more}
@@ -129,6 +129,14 @@ commit: {{every: 200ms}}
             std::thread::sleep(Duration::from_millis(200));
         }
     }
+}
+
+/// A broker for these tests, which soon takes members that are dead for dead.
+async fn kafka() -> Option<&'static Kafka> {
+    static KAFKA: tokio::sync::OnceCell<Option<Kafka>> = tokio::sync::OnceCell::const_new();
+    let config = vec![("group.min.session.timeout.ms".to_owned(), "500".to_owned())];
+    let start = || Kafka::start_with(KafkaOptions { config, ..KafkaOptions::default() });
+    KAFKA.get_or_init(start).await.as_ref()
 }
 
 /// A running program, which does not outlive its test.
@@ -310,4 +318,89 @@ async fn a_message_that_does_not_fit_is_found_understood_corrected_and_replayed_
     assert!(open.iter().all(|letter| letter["state"] == "replayed"), "{open:?}");
     let again = scene.place.run(&["dead-letters", "replay", "--pipeline-file", "pipeline.yaml", &nowhere]);
     assert_eq!(again.code, 2, "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_ten_thousand_messages_a_third_is_poison_and_all_are_accounted_for() {
+    let Some(mut scene) = Scene::new(3, "schemas: schemas").await else { return };
+    for table in ["t0", "t1", "t2"] {
+        scene.schema(table, "id INT64, key STRING, at TIMESTAMP");
+    }
+    let kafka = scene.kafka;
+    let topic = format!("{}big", scene.topic);
+    kafka.create_topic(&topic, 3, &[("max.message.bytes", "60000000")]).await;
+    scene.topic = topic;
+    scene.pipeline("schemas: schemas");
+    let deep = "[".repeat(3000);
+    let poisoned = |id: i64| {
+        let record = match id % 7 {
+            0 => Record::new("not json"),
+            1 => Record::new(r#"{"id": "x"}"#),
+            2 => Record::new(r#"{"nope": true}"#),
+            3 => Record::new(b"{\"key\": \"\xff\"}".to_vec()),
+            4 => Record::new(deep.as_str()),
+            5 => return Record::new(r#"{"id": 1}"#).header(NUMBER, id.to_string()),
+            _ => return Record::new(r#"{"id": 1}"#).header("destination_table", "nowhere").header(NUMBER, id.to_string()),
+        };
+        record.header("destination_table", "t0").header(NUMBER, id.to_string())
+    };
+    let records = (0..10_000).map(|id| if id % 10 < 3 { poisoned(id) } else { message(id, &format!("t{}", id % 3)) });
+    kafka.produce(&scene.topic, records).await;
+    let large = format!(r#"{{"key": "{}"}}"#, "x".repeat(20 << 20));
+    let large = Record::new(large).header("destination_table", "t0").header(NUMBER, "10000");
+    kafka.produce(&scene.topic, [large]).await;
+    scene.sent.extend(0..=10_000);
+    let run = ["run", "pipeline.yaml", "--until-idle", "--memory", "64MiB"];
+    let output = scene.command(&run).output().expect("the program runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    scene.check("poison");
+    let letters = scene.place.rows("select code, count(*) as n from main._dead_letters group by code");
+    let total: i64 = letters.iter().map(|row| row["n"].as_i64().expect("a number")).sum();
+    assert_eq!(total, 3001);
+    assert!(letters.iter().any(|row| row["code"] == "record_too_large" && row["n"] == 1), "{letters:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compacted_topic_is_a_history_in_the_embedded_warehouse_and_rows_as_they_are_now_in_bigquery() {
+    let Some(scene) = Scene::new(1, "").await else { return };
+    let value = |text: &str| Record::new(format!(r#"{{"name": "{text}"}}"#));
+    let changes = vec![
+        value("one").key(r#"{"id": 1}"#),
+        value("two").key(r#"{"id": 2}"#),
+        value("uno").key(r#"{"id": 1}"#),
+        Record::tombstone(r#"{"id": 2}"#),
+        value("three").key(r#"{"id": 3}"#),
+    ];
+    scene.kafka.produce(&scene.topic, changes).await;
+    let (server, runtime) = tokio::task::spawn_blocking(|| crate::cloud::server("harbour")).await.expect("a BigQuery");
+    let (brokers, topic) = (scene.kafka.brokers(), &scene.topic);
+    let pipeline = |name: &str, destination: &str| {
+        let text = format!(
+            "pipeline: {name}
+source: {{type: kafka, brokers: \"{brokers}\", topics: {topic}, changes: true, route: {{table: ships}}}}
+destination: {destination}
+create_tables: true
+"
+        );
+        scene.place.write(&format!("{name}.yaml"), &text);
+        let output = scene.command(&["run", &format!("{name}.yaml"), "--until-idle"]).output().expect("the program runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    pipeline("local", "{type: delta, path: warehouse, dataset: main}");
+    let rows = scene.place.rows("select id, name, _operation from main.ships order by _order");
+    let told: Vec<String> = rows.iter().map(|row| format!("{} {} {}", row["id"], row["name"], row["_operation"])).collect();
+    assert_eq!(
+        told,
+        [r#"1 "one" "upsert""#, r#"2 "two" "upsert""#, r#"1 "uno" "upsert""#, r#"2 null "delete""#, r#"3 "three" "upsert""#]
+    );
+    let (rest, grpc) = (server.rest(), server.grpc());
+    let cloud = format!(
+        "{{type: bigquery, project: acme, dataset: harbour, anonymous: true, endpoint: \"{rest}\", write_endpoint: \"{grpc}\", storage_endpoint: \"{rest}\", staging: \"gs://landing/staging\"}}"
+    );
+    pipeline("cloud", &cloud);
+    let mut rows: Vec<String> =
+        server.rows("harbour", "ships").iter().map(|row| format!("{} {}", row["id"], row["name"]).replace('"', "")).collect();
+    rows.sort();
+    assert_eq!(rows, ["1 uno", "3 three"]);
+    tokio::task::spawn_blocking(move || drop((server, runtime))).await.expect("it ends");
 }

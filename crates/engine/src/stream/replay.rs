@@ -125,7 +125,7 @@ impl Subscription for Replay {
 
 impl Replay {
     /// What decodes a letter, or its id and why nothing does.
-    fn again(&self, mut letter: Letter, most: u64) -> Result<Result<(String, Arc<dyn Decode>), (String, String)>> {
+    fn again(&self, mut letter: Letter, most: u64) -> Result<Decodable> {
         if let Payload::File { path, length, .. } = &letter.payload {
             let id = letter.id.clone();
             if *length > most {
@@ -139,6 +139,9 @@ impl Replay {
         Ok(self.source.again(&letter)?.map(|decode| (letter.id.clone(), decode)).map_err(|why| (letter.id, why)))
     }
 }
+
+/// What decodes a letter, or why nothing does; with its id.
+type Decodable = std::result::Result<(String, Arc<dyn Decode>), (String, String)>;
 
 /// Letters, each by itself: what does not fit is left.
 struct Again {

@@ -20,6 +20,8 @@ use crate::session::Session;
 
 /// How old an answer of the destination may be before it is asked again: a new table or column is there this soon.
 const FRESH: Duration = Duration::from_secs(2);
+/// How old the look at the schema files may be when a name is not among them.
+const AT_ONCE: Duration = Duration::from_millis(100);
 /// Names that are remembered to be unknown. Messages can make up any number of them.
 const UNKNOWN: usize = 10_000;
 
@@ -144,6 +146,11 @@ impl TableBook {
 
     /// A name that is neither known nor unknown.
     async fn find(&mut self, table: String, wanted: Wanted) -> Result<bool> {
+        // Its file may have come a moment ago.
+        if self.schemas.of(&table).is_none() && self.looked.is_some_and(|at| at.elapsed() >= AT_ONCE) {
+            self.looked = None;
+            self.refresh().await?;
+        }
         let there = table != DEAD_LETTERS && (self.schemas.of(&table).is_some() || self.is_listed(&table).await?);
         if there && self.prepare(&table, Wanted { columns: TableSchema::default(), ..wanted.clone() }).await? {
             return Ok(true);

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use super::indexed;
 use crate::args::{PipelineArgs, ReplayArgs};
 use crate::commands::run::{dataset, read};
-use crate::commands::{limit, open_dataset, open_store, surroundings};
+use crate::commands::{limit, open_dataset, open_store, state, surroundings};
 use crate::console::Console;
 use crate::destination::Dataset;
 use crate::pipeline::{Opened, PipelineFile};
@@ -66,7 +66,7 @@ pub async fn run(console: &Console, store: &Path, args: &ReplayArgs) -> Result<u
                 (result, source.kept())
             }
             _ => {
-                let source = Arc::new(ReplaySource::new(letters, store.join("spool")));
+                let source = Arc::new(ReplaySource::new(letters, state(store).join("spool")));
                 let result = longshore_engine::run(books, source.clone(), destination, &pipeline, observer, stop).await;
                 (result, source.kept())
             }
@@ -76,7 +76,7 @@ pub async fn run(console: &Console, store: &Path, args: &ReplayArgs) -> Result<u
             Err(error) => return summary::finish(console, &reporter, &Landed::dataset(place, store), Err(error)),
         };
         reporter.done();
-        tell(console, &outcome, &place, &kept)?;
+        tell(console, &outcome, &place, &kept, args)?;
         if !kept.is_empty() {
             worst = exit::DEAD_LETTERS;
         }
@@ -173,7 +173,7 @@ fn corrections(path: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     Ok(found)
 }
 
-fn tell(console: &Console, outcome: &Outcome, place: &Dataset, kept: &BTreeMap<String, String>) -> Result<()> {
+fn tell(console: &Console, outcome: &Outcome, place: &Dataset, kept: &BTreeMap<String, String>, args: &ReplayArgs) -> Result<()> {
     let replayed: u64 = outcome.summary.tables.values().sum();
     if console.json {
         let open: Vec<Value> = kept.iter().map(|(id, reason)| json!({"id": id, "reason": reason})).collect();
@@ -195,7 +195,10 @@ fn tell(console: &Console, outcome: &Outcome, place: &Dataset, kept: &BTreeMap<S
     // The first reasons were told as they came.
     let still = units::count(kept.len() as u64, "still does not fit and stays open", "still do not fit and stay open");
     console.warning(still);
-    console.note("\nnext: longshore dead-letters show ID --json > letters.jsonl   (correct the payload)\n      longshore dead-letters replay --from letters.jsonl");
+    let file = args.pipeline_file.as_ref().map_or_else(String::new, |file| format!(" --pipeline-file {}", file.display()));
+    console.note(format!(
+        "\nnext: longshore dead-letters show ID --json > letters.jsonl   (correct the payload)\n      longshore dead-letters replay{file} --from letters.jsonl"
+    ));
     Ok(())
 }
 
