@@ -62,11 +62,18 @@ pub(crate) async fn attempt(shared: &Arc<Shared>, job: &Job, at: Option<DateTime
 
 /// A run failed, and is tried again at that time, or the pipeline waits for its next one.
 pub(crate) fn failed(shared: &Shared, job: &Job, error: &Error, state: State, again: Option<DateTime<Utc>>) {
-    let (failure, now) = (Failure::from(error), shared.now());
+    let cancelled = error.kind() == Kind::Interrupted;
     shared.board.change(&job.name, |known| {
-        let cancelled = error.kind() == Kind::Interrupted;
         known.failing = !cancelled || matches!(job.kind, Frequency::Endless);
         known.totals.failures += u64::from(!cancelled);
+    });
+    hindered(shared, job, error, state, again);
+}
+
+/// Something that is not a run's own failed: the store cannot be asked, say.
+pub(crate) fn hindered(shared: &Shared, job: &Job, error: &Error, state: State, again: Option<DateTime<Utc>>) {
+    let (failure, now) = (Failure::from(error), shared.now());
+    shared.board.change(&job.name, |known| {
         known.last_error = Some(LastError { at: now, failure: failure.clone() });
         known.next = again;
         known.enter(state, now);

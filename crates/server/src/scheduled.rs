@@ -11,7 +11,7 @@ use longshore_core::stop::Stop;
 use longshore_engine::Outcome;
 use tokio::time::Instant;
 
-use crate::attempt::{Ended, attempt, failed};
+use crate::attempt::{Ended, attempt, failed, hindered};
 use crate::event::{Failure, ServerEvent};
 use crate::jobs::Job;
 use crate::pauses::Pauses;
@@ -52,7 +52,11 @@ pub(crate) async fn keep(shared: &Arc<Shared>, job: &Job, schedule: &Schedule, s
                 None => return stop.requested().await,
             }
         };
-        match turn::take(&shared.store, &job.name, at).await {
+        let turn = turn::take(&shared.store, &job.name, at).await;
+        if turn.is_ok() {
+            asked = Pauses::default();
+        }
+        match turn {
             Ok(Turn::Ours(held)) => {
                 done = at;
                 serve(shared, job, schedule, at, stop).await;
@@ -72,7 +76,7 @@ pub(crate) async fn keep(shared: &Arc<Shared>, job: &Job, schedule: &Schedule, s
             }
             Err(error) => {
                 let again = shared.now() + TimeDelta::from_std(asked.after(&error, Duration::ZERO)).unwrap_or(TimeDelta::MAX);
-                failed(shared, job, &error, State::Retrying, Some(again));
+                hindered(shared, job, &error, State::Retrying, Some(again));
                 shared.sleep_until(again, stop).await;
             }
         }
@@ -95,7 +99,7 @@ async fn begin(shared: &Arc<Shared>, job: &Job, since: Since, stop: &Stop) -> Op
             (Err(error), _) => error,
         };
         let again = shared.now() + TimeDelta::from_std(pauses.after(&error, Duration::ZERO)).unwrap_or(TimeDelta::MAX);
-        failed(shared, job, &error, State::Retrying, Some(again));
+        hindered(shared, job, &error, State::Retrying, Some(again));
         if !shared.sleep_until(again, stop).await {
             return None;
         }

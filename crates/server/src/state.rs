@@ -177,7 +177,7 @@ impl Known {
 
     /// Whether it does what it is there for.
     pub fn is_up(&self) -> bool {
-        !self.failing && !matches!(self.state, State::Starting | State::ByHand)
+        !self.failing && !matches!(self.state, State::Starting | State::Retrying | State::ByHand)
     }
 
     /// Whether its file is there.

@@ -163,6 +163,26 @@ async fn a_run_serves_the_time_that_it_is_for_whatever_the_clocks_of_the_machine
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_be_asked_for_a_while_delays_a_run_and_is_no_failure_of_it() {
+    let memory = Arc::new(MemoryStore::new());
+    memory.lose_answer("runs");
+    let fake = Fake::brief(Duration::ZERO);
+    let world = World::with(vec![scheduled("a.yaml", "a", "* * * * *", &fake)], memory.clone());
+    seconds(20).await;
+    assert!(world.shared.board.pipelines()["a"].is_up());
+    for _ in 0..3 {
+        memory.lose_answer("runs");
+    }
+    seconds(11).await;
+    assert!(!world.shared.board.pipelines()["a"].is_up());
+    seconds(20).await;
+    assert_eq!((fake.seconds(), minutes(&fake)), (vec![37], vec![30]), "after 1 s, 2 s and 4 s");
+    let known = &world.shared.board.pipelines()["a"];
+    assert_eq!((known.is_up(), known.totals.failures), (true, 0));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn when_it_last_went_well_is_known_from_the_start() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let run = ran(&store, None).await;

@@ -39,7 +39,7 @@ impl Runs for MemoryStore {
     async fn runs(&self, pipeline: Option<&str>, limit: usize) -> Result<Vec<Run>> {
         let state = self.state();
         let wanted = |record: &&RunRecord| pipeline.is_none_or(|pipeline| record.pipeline == pipeline);
-        Ok(state.runs.iter().rev().filter(wanted).take(limit).map(to_run).collect())
+        self.answer("runs", state.runs.iter().rev().filter(wanted).take(limit).map(to_run).collect())
     }
 
     async fn run(&self, id: &str) -> Result<Option<(Run, Vec<HistoryLine>)>> {
