@@ -198,7 +198,9 @@ impl Destination for DeltaDestination {
         blocking(move || {
             let folder = storage.address(&dataset);
             let failed = |e: std::io::Error| {
-                destination(codes::IO, format!("the tables in {} cannot be listed", folder.display())).with_retry(Retry::Backoff).caused_by(e)
+                destination(codes::IO, format!("the tables in {} cannot be listed", folder.display()))
+                    .with_retry(Retry::Backoff)
+                    .caused_by(e)
             };
             let entries = match std::fs::read_dir(&folder) {
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeSet::new()),

@@ -29,7 +29,7 @@ pub fn install(workspace: &Workspace) -> Outcome<PathBuf> {
     Ok(folder)
 }
 
-/// Kafka, as [`kafka`] installs it.
+/// Kafka, as [`fn@kafka`] installs it.
 pub struct Kafka {
     /// The Java that runs it.
     pub java: PathBuf,
@@ -46,7 +46,7 @@ pub fn kafka(workspace: &Workspace) -> Outcome<Kafka> {
     Ok(Kafka { java, folder: folder.join("kafka") })
 }
 
-/// Any Kafka that is installed, or else as [`kafka`]; no time is spent on whether it is the version that tests want.
+/// Any Kafka that is installed, or else as [`mod@kafka`]; no time is spent on whether it is the version that tests want.
 pub fn any_kafka(workspace: &Workspace) -> Outcome<Kafka> {
     let folder = workspace.target.join("services");
     let found = Kafka { java: folder.join("java/bin/java"), folder: folder.join("kafka") };
