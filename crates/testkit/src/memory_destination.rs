@@ -36,6 +36,9 @@ struct World {
 }
 
 impl MemoryDestination {
+    /// A name that no table can have.
+    pub const NO_NAME: &str = "no/name";
+
     /// From here on nothing is published that holds a row of which this is true, given as JSON.
     pub fn refuse(&self, row: fn(&Value) -> bool) {
         self.data().refuses = Some(row);
@@ -113,6 +116,9 @@ impl Destination for MemoryDestination {
 
     async fn prepare(&self, change: &SchemaChange, mode: Mode) -> Result<Plan> {
         self.pass("prepare.before").await?;
+        if change.table == Self::NO_NAME {
+            return Err(refused(format!("a table cannot be named `{}`", change.table)));
+        }
         let plan = {
             let mut data = self.data();
             let plan = data.plan(change)?;

@@ -9,7 +9,7 @@ use longshore_core::Result;
 use longshore_core::batch::{OPERATION, ORDER};
 use longshore_core::commit::{Contract, DEAD_LETTERS};
 use longshore_core::destination::SchemaChange;
-use longshore_core::error::Retry;
+use longshore_core::error::{Error, Kind, Retry};
 use longshore_core::schema::TableSchema;
 use longshore_core::source::{Description, Target};
 use longshore_core::stream::{Tables, Wanted};
@@ -152,13 +152,18 @@ impl TableBook {
             self.refresh().await?;
         }
         let there = table != DEAD_LETTERS && (self.schemas.of(&table).is_some() || self.is_listed(&table).await?);
-        if there && self.prepare(&table, Wanted { columns: TableSchema::default(), ..wanted.clone() }).await? {
-            return Ok(true);
-        }
-        let made =
-            !there && self.session.pipeline.stream.create_tables && table != DEAD_LETTERS && !wanted.columns.fields.is_empty();
-        if made && self.prepare(&table, wanted).await? {
-            return Ok(true);
+        let makes = self.session.pipeline.stream.create_tables && table != DEAD_LETTERS && !wanted.columns.fields.is_empty();
+        if there || makes {
+            let columns = if there { TableSchema::default() } else { wanted.columns };
+            match self.prepare(&table, Wanted { columns, key: wanted.key }).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                // A name that no table can have, say: its messages have no table, and the others go on.
+                Err(error) if is_about_the_table(&error) => {
+                    self.session.cx.events.warn(format!("there can be no table {table} here: {error}"));
+                }
+                Err(error) => return Err(error),
+            }
         }
         self.unknown_since.get_or_insert_with(Instant::now);
         self.change(|tables| {
@@ -208,7 +213,7 @@ impl TableBook {
             let plan = match self.session.prepare_table(change).await {
                 Ok(plan) => plan,
                 // A table that cannot take what one message wants is no reason to stop: the message does not fit.
-                Err(error) if error.retry() != Retry::Backoff && self.known.contains_key(table) => {
+                Err(error) if self.known.contains_key(table) && is_about_the_table(&error) => {
                     self.session.cx.events.warn(format!("table {name} stays as it is: {error}"));
                     return Ok(false);
                 }
@@ -234,6 +239,12 @@ impl TableBook {
         }
         Ok(!same)
     }
+}
+
+/// Whether an error is a table's own, and not that of a destination that cannot be reached for now.
+fn is_about_the_table(error: &Error) -> bool {
+    let tried_for_long = error.context().iter().any(|(key, _)| *key == "tries");
+    matches!(error.kind(), Kind::Destination | Kind::Config) && error.retry() != Retry::Backoff && !tried_for_long
 }
 
 /// The columns that messages are decoded into: those of the table itself, or of its history without what the history adds.

@@ -163,6 +163,17 @@ async fn bad_messages_and_unknown_tables_are_dead_letters_and_stop_nobody() {
 }
 
 #[tokio::test]
+async fn a_name_that_no_table_can_have_is_a_dead_letter_and_stops_nobody() {
+    let mut scene = Scene::new(MemoryStream::partitions());
+    scene.send("p", messages(0, 20, 2));
+    scene.send("p", [Message::new(20, MemoryDestination::NO_NAME)]);
+    scene.send("p", messages(21, 20, 2));
+    scene.until_idle().await;
+    scene.check();
+    assert_eq!(scene.found()[&20], ["!"]);
+}
+
+#[tokio::test]
 async fn a_new_table_and_a_new_column_are_picked_up_while_it_runs() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str, more: bool| {
