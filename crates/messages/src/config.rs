@@ -30,9 +30,10 @@ pub struct MessagesConfig {
     /// With `changes`, the column of a key that has no fields of its own: `key` if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_column: Option<String>,
-    /// Cuts times that are finer than a microsecond, the finest that a table holds. If not, such a time does not fit its column. For
-    /// `avro` and `protobuf`.
+    /// Cuts times that are finer than a microsecond, the finest that a table holds. If not, such a time does not fit its column.
     pub truncate_nanoseconds: bool,
+    /// Takes texts with a day and a time and no zone to be in UTC where the column is a TIMESTAMP. If not, they do not fit it.
+    pub assume_utc: bool,
     /// How `format: raw` is taken.
     pub raw: RawConfig,
     /// How `format: csv` is written.

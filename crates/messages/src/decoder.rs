@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use longshore_core::Result;
 use longshore_core::source::{Context, Target};
 use longshore_core::stream::Decode;
+use longshore_files::columns::Times;
 
 use crate::changes::Keys;
 use crate::config::{Format, MessagesConfig};
@@ -34,6 +35,8 @@ pub struct Decoder {
     /// How keys are read, if messages are changes.
     pub(crate) keys: Option<Keys>,
     pub(crate) format: Format,
+    /// How times in texts are taken.
+    times: Times,
     pub(crate) told: Arc<Told>,
     most: AtomicUsize,
     plans: Mutex<HashMap<String, Arc<Plan>>>,
@@ -56,6 +59,7 @@ impl Decoder {
             columns: config.columns.clone(),
             names,
             keys,
+            times: Times { assume_utc: config.assume_utc, truncate: config.truncate_nanoseconds },
             told,
             most: AtomicUsize::new(MOST),
             plans: Mutex::default(),
@@ -91,7 +95,7 @@ impl Decoder {
         match plans.get(table) {
             Some(plan) if plan.is_for(target, key) => plan.clone(),
             _ => {
-                let plan = Arc::new(Plan::new(table, target, key));
+                let plan = Arc::new(Plan::new(table, target, key, self.times));
                 plans.insert(table.to_owned(), plan.clone());
                 plan
             }

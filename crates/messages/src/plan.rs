@@ -9,7 +9,7 @@ use longshore_core::Result;
 use longshore_core::error::{Error, Kind, code};
 use longshore_core::schema::{Mode, TableSchema};
 use longshore_core::source::Target;
-use longshore_files::columns::{Decoder, Lookup};
+use longshore_files::columns::{Decoder, Lookup, Times};
 use serde_json::Value;
 
 /// A table's columns, ready to be built.
@@ -26,7 +26,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// `key` has the names, at the source, of the columns of the key; none if rows are no changes.
-    pub fn new(table: &str, target: &Target, key: &[String]) -> Self {
+    pub fn new(table: &str, target: &Target, key: &[String], times: Times) -> Self {
         let lookup = Lookup::new(&target.schema.fields);
         let of_key: Vec<usize> = key.iter().filter_map(|name| lookup.find(name)).collect();
         let relax = |(at, field): (usize, &longshore_core::schema::Field)| match field.mode {
@@ -35,7 +35,7 @@ impl Plan {
         };
         let relaxed = TableSchema::new(target.schema.fields.iter().enumerate().map(relax).collect());
         let relaxed = Target { schema: relaxed, contract: target.contract };
-        let decoder = |target: &Target| Decoder::new(table, Arc::from(""), target, Value::Null);
+        let decoder = |target: &Target| Decoder::new(table, Arc::from(""), target, Value::Null).taking(times);
         Self {
             target: target.clone(),
             key: key.to_vec(),

@@ -98,3 +98,26 @@ fn a_message_of_more_than_a_quarter_of_the_memory_is_a_reject() {
     assert_eq!(rejected(&got), [(Some("t"), "record_too_large", 1)]);
     assert_eq!(got.batches[0].rows.len(), 1);
 }
+
+#[test]
+fn times_without_a_zone_or_with_nanoseconds_are_taken_if_the_settings_say_how() {
+    let all: [&[u8]; 4] = [
+        br#"{"at":"2024-01-01T12:00:00"}"#,
+        br#"{"at":"2024-01-01T12:00:00.123456789+01:00"}"#,
+        br#"{"at":"2024-01-01T12:00:00.123456789"}"#,
+        br#"{"at":"12 o'clock"}"#,
+    ];
+    let taken = |settings| {
+        let got = decode(settings, &[("at", "TIMESTAMP")], &all);
+        (of_table(&got, "t").as_array().expect("rows").len(), rejected(&got).len())
+    };
+    assert_eq!(taken(json!({})), (0, 4));
+    assert_eq!(taken(json!({"assume_utc": true})), (1, 3));
+    assert_eq!(taken(json!({"truncate_nanoseconds": true})), (1, 3));
+    let got = decode(json!({"assume_utc": true, "truncate_nanoseconds": true}), &[("at", "TIMESTAMP")], &all);
+    let rows = of_table(&got, "t");
+    let at = |row: usize| rows[row]["at"].as_str().expect("a time").trim_end_matches('Z').to_owned();
+    assert_eq!(at(0), "2024-01-01T12:00:00");
+    assert_eq!((at(1), at(2)), ("2024-01-01T11:00:00.123456".into(), "2024-01-01T12:00:00.123456".into()));
+    assert_eq!(rejected(&got).len(), 1);
+}

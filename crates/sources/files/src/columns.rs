@@ -39,7 +39,17 @@ pub struct Decoder {
     schema: SchemaRef,
     level: Level,
     contract: Contract,
+    times: Times,
     decoding: Arc<serde_json::Value>,
+}
+
+/// How times in texts are taken, beyond what a column holds exactly.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Times {
+    /// One without a zone is in UTC, for a TIMESTAMP.
+    pub assume_utc: bool,
+    /// What is finer than a microsecond is cut off.
+    pub truncate: bool,
 }
 
 /// What decoding gives.
@@ -112,7 +122,21 @@ impl Decoder {
     pub fn new(table: &str, file: Arc<str>, target: &Target, decoding: serde_json::Value) -> Self {
         let schema = target.schema.to_arrow();
         let level = Level::new(&target.schema.fields, schema.fields(), "");
-        Self { table: table.to_owned(), file, schema, level, contract: target.contract, decoding: decoding.into() }
+        Self {
+            table: table.to_owned(),
+            file,
+            schema,
+            level,
+            contract: target.contract,
+            times: Times::default(),
+            decoding: decoding.into(),
+        }
+    }
+
+    /// The same, with times taken like this.
+    #[must_use]
+    pub fn taking(self, times: Times) -> Self {
+        Self { times, ..self }
     }
 
     /// Decodes the records of one chunk whose raw bytes are `bytes`. Fails only by a fault of ours.
@@ -131,7 +155,7 @@ impl Decoder {
 
     /// Decodes the records at these places of a tape. Fails only by a fault of ours.
     pub fn fit(&self, tape: &Tape, records: &[u32]) -> Result<Fitted> {
-        let mut build = build::Build::new(tape, self.contract, records.len());
+        let mut build = build::Build::new(tape, self.contract, self.times, records.len());
         let arrays = build.level(&self.level, records, None)?;
         let build::Build { bad, ignored, .. } = build;
         let options = RecordBatchOptions::new().with_row_count(Some(records.len()));

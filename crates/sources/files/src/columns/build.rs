@@ -12,7 +12,7 @@ use longshore_core::error::{Error, Kind, Result, code};
 use longshore_core::schema::Mode;
 
 use super::misfit::Misfit;
-use super::{Column, Level};
+use super::{Column, Level, Times};
 use crate::shape::TEXT_FIELD;
 use crate::tape::{Span, Tape, Token};
 
@@ -57,6 +57,7 @@ enum Content {
 pub struct Build<'a> {
     pub tape: &'a Tape,
     contract: Contract,
+    pub times: Times,
     /// For each row, the first thing that does not fit.
     pub bad: Vec<Option<Box<Misfit>>>,
     /// Dropped values by path.
@@ -67,10 +68,10 @@ pub struct Build<'a> {
 pub type Owners<'a> = Option<&'a [u32]>;
 
 impl<'a> Build<'a> {
-    pub fn new(tape: &'a Tape, contract: Contract, rows: usize) -> Self {
+    pub fn new(tape: &'a Tape, contract: Contract, times: Times, rows: usize) -> Self {
         let mut bad = Vec::new();
         bad.resize_with(rows, || None);
-        Self { tape, contract, bad, ignored: BTreeMap::new() }
+        Self { tape, contract, times, bad, ignored: BTreeMap::new() }
     }
 
     /// Marks the record of a slot as bad; what was found first stays.

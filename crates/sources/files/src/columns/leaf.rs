@@ -9,9 +9,9 @@ use arrow::datatypes::{ArrowPrimitiveType, Date32Type, Decimal128Type, Float64Ty
 
 use longshore_core::schema::Type;
 
-use super::Column;
 use super::build::{ABSENT, Build, Owners, element_type, takes_empty_text};
 use super::misfit::Misfit;
+use super::{Column, Times};
 use crate::tape::{Tape, Token, Value};
 use crate::values::{self, calendar, decimal};
 
@@ -26,13 +26,22 @@ pub enum Found<T> {
 impl<'a> Build<'a> {
     /// A column of single values. `required` columns hold no null: a slot without a value is marked and gets a placeholder.
     pub fn leaf(&mut self, column: &Column, places: &[u32], required: bool, owners: Owners<'_>) -> ArrayRef {
+        let times = self.times;
         let array: ArrayRef = match &column.field.type_ {
             Type::Int64 => Arc::new(self.primitive::<Int64Type>(column, places, required, owners, int64)),
             Type::Float64 => Arc::new(self.primitive::<Float64Type>(column, places, required, owners, float64)),
             Type::Numeric => Arc::new(self.primitive::<Decimal128Type>(column, places, required, owners, numeric)),
             Type::Date => Arc::new(self.primitive::<Date32Type>(column, places, required, owners, date)),
-            Type::DateTime => Arc::new(self.primitive::<TimestampMicrosecondType>(column, places, required, owners, datetime)),
-            Type::Timestamp => Arc::new(self.primitive::<TimestampMicrosecondType>(column, places, required, owners, timestamp)),
+            Type::DateTime => {
+                Arc::new(self.primitive::<TimestampMicrosecondType>(column, places, required, owners, |tape, token| {
+                    datetime(tape, token, times)
+                }))
+            }
+            Type::Timestamp => {
+                Arc::new(self.primitive::<TimestampMicrosecondType>(column, places, required, owners, |tape, token| {
+                    timestamp(tape, token, times)
+                }))
+            }
             Type::Bool => Arc::new(self.booleans(column, places, required, owners)),
             Type::Bytes => Arc::new(self.binaries(column, places, required, owners)),
             Type::String => Arc::new(self.strings(column, places, required, owners)),
@@ -200,19 +209,28 @@ fn date(tape: &Tape, token: Token) -> Option<i32> {
     }
 }
 
-fn datetime(tape: &Tape, token: Token) -> Option<i64> {
+fn datetime(tape: &Tape, token: Token, times: Times) -> Option<i64> {
     match token.value() {
         Some(Value::DateTime(micros)) => Some(micros),
         Some(Value::Date(days)) => Some(i64::from(days) * calendar::MICROS_PER_DAY),
         Some(_) => None,
-        None => calendar::datetime(open_text(tape, token)?.as_bytes()),
+        None => calendar::datetime(&micros_of(open_text(tape, token)?, times)),
     }
 }
 
-fn timestamp(tape: &Tape, token: Token) -> Option<i64> {
+fn timestamp(tape: &Tape, token: Token, times: Times) -> Option<i64> {
     match token.value() {
         Some(Value::Timestamp(micros)) => Some(micros),
+        Some(Value::DateTime(micros)) if times.assume_utc => Some(micros),
         Some(_) => None,
-        None => calendar::timestamp(open_text(tape, token)?.as_bytes()),
+        None => {
+            let text = micros_of(open_text(tape, token)?, times);
+            calendar::timestamp(&text).or_else(|| times.assume_utc.then(|| calendar::datetime(&text)).flatten())
+        }
     }
+}
+
+/// The text of a time as it is taken.
+fn micros_of(text: &str, times: Times) -> Cow<'_, [u8]> {
+    if times.truncate { calendar::without_nanoseconds(text.as_bytes()) } else { Cow::Borrowed(text.as_bytes()) }
 }

@@ -1,5 +1,6 @@
 //! ISO days and times, years 1 to 9999, at most six digits of a second.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
@@ -96,6 +97,16 @@ pub fn time(text: &[u8]) -> Option<i64> {
         }
     }
     Some(micros)
+}
+
+/// A text without the digits that follow the sixth behind its point: those of a time are finer than a microsecond.
+pub fn without_nanoseconds(text: &[u8]) -> Cow<'_, [u8]> {
+    let Some(point) = text.iter().position(|byte| *byte == b'.') else { return Cow::Borrowed(text) };
+    let digits = text[point + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if digits <= 6 {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned([&text[..point + 7], &text[point + 1 + digits..]].concat())
 }
 
 /// Day and time without a zone; a day alone is its midnight.
@@ -279,6 +290,18 @@ mod tests {
             assert_eq!(time(text.as_bytes()), None, "{text}");
         }
         assert_eq!(time_text(36_000_500_000), "10:00:00.500000");
+    }
+
+    #[test]
+    fn digits_beyond_the_microsecond_can_be_cut() {
+        for (text, cut) in [
+            ("2024-01-01T12:00:00.123456789Z", "2024-01-01T12:00:00.123456Z"),
+            ("12:00:00.1234567", "12:00:00.123456"),
+            ("12:00:00.123456", "12:00:00.123456"),
+            ("12:00:00", "12:00:00"),
+        ] {
+            assert_eq!(without_nanoseconds(text.as_bytes()).as_ref(), cut.as_bytes());
+        }
     }
 
     #[test]
