@@ -1,14 +1,20 @@
-//! Events to the observer at once, and to the store's history behind it.
+//! A run's beginning and end, and its events between them: to the observer at once, and to the store's history behind it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use longshore_core::error::code;
-use longshore_core::event::{Events, Observer, RunEvent};
+use longshore_core::budget::Budget;
+use longshore_core::error::{Kind, code};
+use longshore_core::event::{Events, Observer, RunEvent, Status, Summary};
 use longshore_core::retry::{Patience, Policy};
+use longshore_core::source::Context;
+use longshore_core::stop::Stop;
 use longshore_core::store::Store;
 use longshore_core::{Error, Result};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+
+use crate::pipeline::Pipeline;
 
 /// Writes a run's events to the store in the background; [`History::finish`] waits until they stand there.
 pub(crate) struct History {
@@ -82,5 +88,52 @@ impl History {
             Error::new(longshore_core::error::Kind::Bug, longshore_core::error::code::BUG, "the history's writer panicked")
                 .caused_by(e)
         })?
+    }
+}
+
+/// A run from its first event to its last.
+pub(crate) struct Frame {
+    pub(crate) cx: Context,
+    history: History,
+    began: Instant,
+}
+
+impl Frame {
+    /// Begins a run.
+    pub(crate) async fn open(
+        store: &Arc<dyn Store>,
+        pipeline: &Pipeline,
+        observer: Arc<dyn Observer>,
+        stop: Stop,
+        kept: fn(&RunEvent) -> bool,
+    ) -> Result<Self> {
+        let run = store.begin_run(&pipeline.name).await?;
+        let (history, events) = History::start(store.clone(), run.clone(), observer, kept);
+        events.send(RunEvent::Started {
+            pipeline: pipeline.name.clone(),
+            inputs: pipeline.inputs.clone(),
+            destination: pipeline.destination.clone(),
+            process: std::process::id(),
+            run_time: pipeline.run_time,
+        });
+        let (budget, lanes) = (Budget::new(pipeline.memory), pipeline.lanes);
+        let cx = Context { pipeline: pipeline.name.clone(), run, budget, lanes, events, stop };
+        Ok(Self { cx, history, began: Instant::now() })
+    }
+
+    /// Ends it as its work ended; gives the run's id and what it did.
+    pub(crate) async fn close(self, result: Result<()>, mut summary: Summary) -> Result<(String, Summary)> {
+        summary.seconds = self.began.elapsed().as_secs_f64();
+        let status = match &result {
+            Ok(()) => Status::Succeeded,
+            Err(error) if error.kind() == Kind::Interrupted => Status::Cancelled,
+            Err(_) => Status::Failed,
+        };
+        let (error, code) = result.as_ref().err().map(|e| (e.to_string(), e.code().to_owned())).unzip();
+        self.cx.events.send(RunEvent::Finished { status, error, code, summary: summary.clone() });
+        let written = self.history.finish().await;
+        result?;
+        written?;
+        Ok((self.cx.run, summary))
     }
 }

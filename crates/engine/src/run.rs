@@ -1,20 +1,17 @@
 //! A run over a finite source, from its first event to its last.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use longshore_core::Result;
-use longshore_core::budget::Budget;
 use longshore_core::commit::{Counts, Entry, WriteDisposition};
 use longshore_core::destination::Destination;
-use longshore_core::error::Kind;
-use longshore_core::event::{Observer, Phase, RunEvent, Status, Summary};
+use longshore_core::event::{Observer, Phase, RunEvent, Summary};
 use longshore_core::retry::{Patience, Policy};
 use longshore_core::source::{Context, Source, Split};
 use longshore_core::stop::Stop;
 use longshore_core::store::Store;
 
-use crate::history::History;
+use crate::history::Frame;
 use crate::lease::{HeldLease, interrupted};
 use crate::pipeline::{Outcome, Pipeline};
 use crate::publisher::Publisher;
@@ -40,39 +37,10 @@ pub async fn run(
     observer: Arc<dyn Observer>,
     stop: Stop,
 ) -> Result<Outcome> {
-    let run = store.begin_run(&pipeline.name).await?;
-    let (history, events) =
-        History::start(store.clone(), run.clone(), observer, |event| !matches!(event, RunEvent::Progress { .. }));
-    events.send(RunEvent::Started {
-        pipeline: pipeline.name.clone(),
-        inputs: pipeline.inputs.clone(),
-        destination: pipeline.destination.clone(),
-        process: std::process::id(),
-        run_time: pipeline.run_time,
-    });
-    let cx = Context {
-        pipeline: pipeline.name.clone(),
-        run: run.clone(),
-        budget: Budget::new(pipeline.memory),
-        lanes: pipeline.lanes,
-        events: events.clone(),
-        stop,
-    };
-    let began = Instant::now();
+    let frame = Frame::open(&store, pipeline, observer, stop, |event| !matches!(event, RunEvent::Progress { .. })).await?;
     let mut summary = Summary::default();
-    let result = leased(store, source, destination, pipeline, cx, &mut summary).await;
-    summary.seconds = began.elapsed().as_secs_f64();
-    let status = match &result {
-        Ok(()) => Status::Succeeded,
-        Err(error) if error.kind() == Kind::Interrupted => Status::Cancelled,
-        Err(_) => Status::Failed,
-    };
-    let (error, code) = result.as_ref().err().map(|e| (e.to_string(), e.code().to_owned())).unzip();
-    events.send(RunEvent::Finished { status, error, code, summary: summary.clone() });
-    drop(events);
-    let written = history.finish().await;
-    result?;
-    written?;
+    let result = leased(store, source, destination, pipeline, frame.cx.clone(), &mut summary).await;
+    let (run, summary) = frame.close(result, summary).await?;
     let rows: u64 = summary.tables.values().sum();
     let over_max = match pipeline.max_dead_letters {
         Some(max) => summary.rejects > max,

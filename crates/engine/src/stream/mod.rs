@@ -18,14 +18,12 @@ mod worker;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
 
 use async_trait::async_trait;
-use longshore_core::budget::Budget;
 use longshore_core::commit::EntryState;
 use longshore_core::destination::Destination;
 use longshore_core::error::Kind;
-use longshore_core::event::{Flow as FlowEvent, Observer, RunEvent, Status, Summary};
+use longshore_core::event::{Flow as FlowEvent, Observer, RunEvent, Summary};
 use longshore_core::position::{Partition, Position};
 use longshore_core::retry::Patience;
 use longshore_core::schema::TableSchema;
@@ -42,7 +40,7 @@ use self::publish::{News, keep_publishing};
 use self::reader::Reader;
 use self::tables::TableBook;
 use self::worker::HeldWorker;
-use crate::history::History;
+use crate::history::Frame;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::session::Session;
 
@@ -60,38 +58,10 @@ pub async fn run_stream(
     stop: Stop,
     until_idle: bool,
 ) -> Result<Outcome> {
-    let run = store.begin_run(&pipeline.name).await?;
-    let (history, events) = History::start(store.clone(), run.clone(), observer.clone(), is_kept);
-    events.send(RunEvent::Started {
-        pipeline: pipeline.name.clone(),
-        inputs: pipeline.inputs.clone(),
-        destination: pipeline.destination.clone(),
-        process: std::process::id(),
-        run_time: pipeline.run_time,
-    });
-    let cx = Context {
-        pipeline: pipeline.name.clone(),
-        run: run.clone(),
-        budget: Budget::new(pipeline.memory),
-        lanes: pipeline.lanes,
-        events: events.clone(),
-        stop,
-    };
-    let began = Instant::now();
+    let frame = Frame::open(&store, pipeline, observer.clone(), stop, is_kept).await?;
     let mut summary = Summary::default();
-    let result = work(store, source, destination, pipeline, cx, &observer, until_idle, &mut summary).await;
-    summary.seconds = began.elapsed().as_secs_f64();
-    let status = match &result {
-        Ok(()) => Status::Succeeded,
-        Err(error) if error.kind() == Kind::Interrupted => Status::Cancelled,
-        Err(_) => Status::Failed,
-    };
-    let (error, code) = result.as_ref().err().map(|e| (e.to_string(), e.code().to_owned())).unzip();
-    events.send(RunEvent::Finished { status, error, code, summary: summary.clone() });
-    drop(events);
-    let written = history.finish().await;
-    result?;
-    written?;
+    let result = work(store, source, destination, pipeline, frame.cx.clone(), &observer, until_idle, &mut summary).await;
+    let (run, summary) = frame.close(result, summary).await?;
     let over_max = pipeline.max_dead_letters.is_some_and(|max| summary.rejects > max);
     Ok(Outcome { run, summary, over_max })
 }
