@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use longshore_core::error::{Error, Kind};
+use longshore_core::error::{Error, Kind, Retry};
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
@@ -164,6 +164,9 @@ impl Reader {
         if purpose == Purpose::Assign && self.assigning != Some(ticket) {
             return;
         }
+        if purpose == Purpose::Seek && self.slots.iter().all(|slot| slot.state != State::Placing(ticket)) {
+            return;
+        }
         let outcomes = match outcomes {
             Ok(outcomes) => outcomes,
             Err(error) => return self.fail(error),
@@ -223,6 +226,7 @@ impl Reader {
                 Outcome::Later(name, _) => (name, Offset::End),
             })
             .collect();
+        tracing::debug!(?offsets, "partitions are assigned");
         if let Err(error) = self.client.incremental_assign(&list(offsets)) {
             self.fail(refused("partitions could not be taken", &error));
             return;
@@ -286,6 +290,7 @@ impl Reader {
         if offsets.is_empty() {
             return true;
         }
+        tracing::debug!(?offsets, "partitions are read from other offsets");
         let answer = match self.client.seek_partitions(list(offsets), PATIENCE) {
             Ok(answer) => answer,
             Err(error) => {
@@ -308,6 +313,7 @@ impl Reader {
         for name in names {
             offsets.extend(self.slots.get(name).map(|slot| (name, Offset::Offset(slot.next))));
         }
+        tracing::debug!(?offsets, "partitions are assigned anew");
         let offsets = list(offsets);
         let done = self.client.incremental_unassign(&offsets).and_then(|()| self.client.incremental_assign(&offsets));
         if let Err(error) = done {
@@ -346,7 +352,7 @@ impl Reader {
 ///
 /// librdkafka goes on at the old offset when a topic was deleted and made again under its name, without a word to its user; it says so in the
 /// log alone, and before it asks for the first record of the new topic.
-fn changed_id(line: &str) -> Option<(&str, String)> {
+pub(crate) fn changed_id(line: &str) -> Option<(&str, String)> {
     let (before, after) = line.split_once(" changed id from ")?;
     let (_, topic) = before.rsplit_once("Topic ")?;
     let (_, id) = after.split_once(" to ")?;
@@ -369,9 +375,9 @@ fn slot(name: &Name, identity: &Identity, next: i64, state: State) -> Slot {
     }
 }
 
-/// The error for something that librdkafka refuses to do.
+/// The error for something that librdkafka refuses to do. Who begins anew has another client.
 pub(crate) fn refused(what: &str, error: &KafkaError) -> Error {
-    Error::new(Kind::Source, crate::error::KAFKA_FAILED, format!("{what}: {error}"))
+    Error::new(Kind::Source, crate::error::KAFKA_FAILED, format!("{what}: {error}")).with_retry(Retry::Backoff)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use longshore_core::error::{Error, Kind, code};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -34,7 +34,8 @@ const MIB: u64 = 1024 * KIB;
 /// Errors: `config` if librdkafka does not take a property.
 pub(crate) fn connect(config: &KafkaConfig, group: Option<&str>, memory: u64) -> Result<Client> {
     let properties = properties(config, group, memory);
-    Client::from_config_and_context(&properties, Quiet).map_err(|error| refused(config, error))
+    let consumer = BaseConsumer::from_config_and_context(&properties, Quiet);
+    consumer.map(Client::new).map_err(|error| refused(config, error))
 }
 
 /// The properties of a producer, which writes each record once and in order.

@@ -1,6 +1,6 @@
 //! The first words with a cluster: whether it answers, who it is, and which of the topics are there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::runtime::Handle;
 
+use crate::assign::changed_id;
 use crate::config::KafkaConfig;
 use crate::error::KAFKA_DENIED;
 use crate::native::{Client, Described, Queue, What, cluster_id, set_token};
@@ -29,6 +30,8 @@ pub(crate) struct Contact {
     pub(crate) topics: BTreeMap<String, Described>,
     /// Those that are wanted and not there, each with the broker's words.
     pub(crate) missing: Vec<(String, String)>,
+    /// The ids by which librdkafka knows topics, as far as its log has said.
+    pub(crate) ids: HashMap<String, String>,
 }
 
 /// Makes contact; blocks for up to about twice `patience`. `None` if no broker answers, with what the client had to tell about it.
@@ -44,7 +47,7 @@ pub(crate) fn contact(
     let (answer, told) = attended(queue, tokens, runtime, |client| ask(client, config, patience));
     match (answer, told.ends) {
         (_, Some(error)) => Err(error),
-        (Ok(contact), None) => Ok(Ok(contact?)),
+        (Ok(contact), None) => Ok(Ok(Contact { ids: told.ids, ..contact? })),
         (Err(why), None) => match told.denied {
             Some(error) => Err(error),
             None => Ok(Err(told.words.unwrap_or(why))),
@@ -58,6 +61,7 @@ struct Told {
     ends: Option<Error>,
     denied: Option<Error>,
     words: Option<String>,
+    ids: HashMap<String, String>,
 }
 
 /// Asks on a thread of its own, while this one looks after the client: without that nobody would give it a token or hear of its errors.
@@ -98,7 +102,10 @@ fn attend(queue: &Queue, tokens: Option<&Tokens>, runtime: &Handle, told: &mut T
             Verdict::Away => {}
             _ => told.words = Some(trouble.text),
         },
-        What::Log { level, text } => tracing::debug!(level, "{text}"),
+        What::Log { level, text } => {
+            told.ids.extend(changed_id(&text).map(|(topic, id)| (topic.to_owned(), id)));
+            tracing::debug!(level, "{text}");
+        }
         _ => {}
     }
 }
@@ -123,9 +130,10 @@ fn ask(client: &Arc<Client>, config: &KafkaConfig, patience: Duration) -> std::r
         _ => client.fetch_metadata(None, patience),
     };
     let metadata = metadata.map_err(|e| e.to_string())?;
-    let cluster = cluster_id(client, patience).unwrap_or_default();
+    // Without it every partition would have another name, and be read once more.
+    let cluster = cluster_id(client, patience).ok_or("the cluster does not tell its id")?;
     let brokers = metadata.brokers().len();
-    let mut contact = Contact { cluster, brokers, topics: BTreeMap::new(), missing: Vec::new() };
+    let mut contact = Contact { cluster, brokers, topics: BTreeMap::new(), missing: Vec::new(), ids: HashMap::new() };
     if config.pattern.is_some() {
         for topic in metadata.topics() {
             let partitions = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);

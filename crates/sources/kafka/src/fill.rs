@@ -38,7 +38,7 @@ struct Begun {
 impl Filling {
     /// An empty one, which is full with so many bytes.
     pub(crate) fn new(limit: u64) -> Self {
-        Self { messages: Messages::new(), parts: Vec::new(), since: None, limit }
+        Self { messages: Messages::new(), parts: Vec::new(), since: None, limit: limit.max(1) }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

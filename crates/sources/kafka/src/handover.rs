@@ -261,3 +261,100 @@ impl Handover {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use longshore_core::position::Partition;
+    use longshore_messages::{From, Message};
+
+    use super::*;
+
+    /// A delivery of some partitions, each from an offset to another; without messages if it only moves positions.
+    fn filled(parts: &[(i32, Option<u64>, u64)], messages: bool) -> Item {
+        let mut all = Messages::new();
+        if messages {
+            let from = From::Kafka { topic: "t", partition: 0, offset: 0 };
+            all.push(Message { key: None, value: Some(b"v"), headers: &[], from, time: None });
+        }
+        let part = |(number, from, to): &(i32, Option<u64>, u64)| Part {
+            name: Name { topic: "t".into(), number: *number },
+            delta: Delta {
+                partition: Partition(format!("t/{number}")),
+                from: from.map(Position::from_count),
+                to: Position::from_count(*to),
+            },
+            begun: from.unwrap_or(0) as i64,
+        };
+        Item::Filled(Filled { messages: all, parts: parts.iter().map(part).collect() })
+    }
+
+    /// The partitions and ends of what waits.
+    fn waiting(handover: &Handover) -> Vec<Vec<(i32, String)>> {
+        let state = handover.state();
+        let parts = |item: &Item| match item {
+            Item::Filled(filled) => filled.parts.iter().map(|part| (part.name.number, part.delta.to.0.clone())).collect(),
+            Item::CaughtUp | Item::Rebalance => Vec::new(),
+        };
+        state.items.iter().map(parts).collect()
+    }
+
+    fn at(number: i32, to: u64) -> (i32, String) {
+        (number, Position::from_count(to).0)
+    }
+
+    #[test]
+    fn what_waits_before_the_first_delivery_of_a_partition_that_is_gone_stays() {
+        let handover = Handover::default();
+        handover.push(filled(&[(0, None, 5)], true));
+        handover.push(filled(&[(0, Some(5), 9), (1, None, 3)], true));
+        handover.push(Item::CaughtUp);
+        handover.push(filled(&[(0, Some(9), 12), (2, None, 2)], true));
+        let dropped = handover.forget(|name| name.number == 1);
+        assert_eq!(waiting(&handover), [vec![at(0, 5)]]);
+        let back: Vec<(i32, Option<Position>, i64)> =
+            dropped.into_iter().map(|dropped| (dropped.name.number, dropped.from, dropped.begun)).collect();
+        assert_eq!(back, [(0, Some(Position::from_count(5)), 5), (2, None, 0)], "where the first of each that was dropped began");
+    }
+
+    #[test]
+    fn a_start_that_waits_loses_only_what_is_gone() {
+        let handover = Handover::default();
+        handover.push(filled(&[(0, None, 70), (1, None, 80)], false));
+        handover.push(filled(&[(1, None, 90)], false));
+        assert_eq!(handover.forget(|name| name.number == 1), []);
+        assert_eq!(waiting(&handover), [vec![at(0, 70)]]);
+    }
+
+    #[test]
+    fn nothing_is_dropped_for_partitions_that_nothing_waits_of() {
+        let handover = Handover::default();
+        handover.push(filled(&[(0, None, 5)], true));
+        handover.push_front(Item::Rebalance);
+        assert_eq!(handover.forget(|name| name.number == 1), []);
+        assert_eq!(waiting(&handover).len(), 2);
+    }
+
+    #[test]
+    fn room_is_counted_in_deliveries_and_comes_back() {
+        let handover = Handover::default();
+        (0..WAITING).for_each(|_| handover.push(filled(&[(0, None, 5)], true)));
+        handover.push(Item::CaughtUp);
+        assert!(!handover.has_room());
+        assert!(handover.take(0).is_none(), "it has more bytes");
+        assert!(handover.take(1).is_some() && handover.has_room());
+        handover.clear();
+        assert!(matches!(handover.front(), Front::Nothing));
+    }
+
+    #[test]
+    fn an_error_comes_behind_what_waits_and_once() {
+        let handover = Handover::default();
+        handover.push(filled(&[(0, None, 5)], true));
+        let error = || Error::new(longshore_core::error::Kind::Source, crate::error::KAFKA_FAILED, "x");
+        handover.fail(error());
+        handover.fail(error());
+        assert!(matches!(handover.front(), Front::Filled(1)));
+        assert!(handover.take(1).is_some() && matches!(handover.front(), Front::Ended));
+        assert!(handover.failure().is_some() && handover.failure().is_none());
+    }
+}

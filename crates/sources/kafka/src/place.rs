@@ -119,6 +119,33 @@ impl Placing {
         Ok(outcomes)
     }
 
+    /// Whether these topics, as far as they were there when reading began, are journalled to their ends. Tells nobody anything.
+    pub(crate) async fn is_read(&self, topics: &[String]) -> Result<bool> {
+        let mut wanted = Vec::new();
+        for topic in topics {
+            let name: Arc<str> = topic.as_str().into();
+            let partitions = self.before.get(topic).copied().unwrap_or(0);
+            let whence = Whence::Journal { chosen: None };
+            wanted.extend(
+                (0..partitions).map(|number| Wanted { name: Name { topic: name.clone(), number }, whence: whence.clone() }),
+            );
+        }
+        let Ok(ids) = self.identities(&wanted).await? else { return Ok(false) };
+        let surveys = self.survey(wanted.iter().map(|wanted| wanted.name.clone()).collect()).await?;
+        for wanted in &wanted {
+            let (Some(Ok(described)), Some(Ok(survey))) = (ids.get(&*wanted.name.topic), surveys.get(&wanted.name)) else {
+                return Ok(false);
+            };
+            let identity = Identity::new(&self.cluster, &wanted.name, described.id.clone());
+            // Nobody has begun with it: it is at its end only if there is nothing.
+            let position = self.position(&identity.partition).await?.unwrap_or(survey.low);
+            if position < survey.high {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// What the cluster knows of the topics; the inner error is why it did not answer.
     async fn identities(&self, wanted: &[Wanted]) -> Result<std::result::Result<HashMap<String, About>, String>> {
         let topics: HashSet<String> = wanted.iter().map(|wanted| wanted.name.topic.to_string()).collect();

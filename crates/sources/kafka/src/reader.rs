@@ -161,7 +161,11 @@ impl Reader {
             return;
         }
         let queue = self.queue.clone();
-        let mut wait = self.filling.time_left().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
+        let mut wait = match self.filling.time_left() {
+            // Whoever takes something ends the wait.
+            Some(left) if !self.paused => left.min(LONGEST_WAIT),
+            _ => LONGEST_WAIT,
+        };
         for _ in 0..IN_A_ROW {
             let Some(mut event) = queue.poll(wait) else { return };
             wait = Duration::ZERO;
@@ -218,6 +222,7 @@ impl Reader {
     fn pause(&mut self) {
         if !self.paused {
             self.paused = true;
+            tracing::debug!("nobody takes what was read: paused");
             self.pause_all();
         }
     }
@@ -233,6 +238,7 @@ impl Reader {
 
     fn resume(&mut self) {
         self.paused = false;
+        tracing::debug!("there is room: resumed");
         let all = list(self.slots.iter().map(|slot| (&slot.name, Offset::Invalid)));
         if all.count() > 0
             && let Err(error) = self.client.resume(&all)

@@ -1,6 +1,6 @@
 //! Kafka as a source that never ends.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,16 +100,17 @@ impl KafkaSource {
     }
 
     fn subscribe_to(&self, queue: &Queue) -> Result<()> {
-        let pattern =
-            self.config.pattern.as_ref().map(|pattern| format!("^({})$", pattern.trim_start_matches('^').trim_end_matches('$')));
-        let topics: Vec<&str> = match &pattern {
-            Some(pattern) => vec![pattern],
-            None => self.config.topics.iter().map(String::as_str).collect(),
+        let Some(pattern) = &self.config.pattern else {
+            let topics: BTreeSet<&str> = self.config.topics.iter().map(String::as_str).collect();
+            let topics: Vec<&str> = topics.into_iter().collect();
+            return queue.client().subscribe(&topics).map_err(|e| refused("the topics cannot be subscribed to", &e));
         };
-        queue
-            .client()
-            .subscribe(&topics)
-            .map_err(|e| refused("the topics cannot be subscribed to", &e).with_retry(Retry::AfterFix))
+        // It is to match whole names.
+        let whole = format!("^({})$", pattern.trim_start_matches('^').trim_end_matches('$'));
+        queue.client().subscribe(&[&whole]).map_err(|e| {
+            let what = format!("`pattern: {pattern}` is not a regular expression that the Kafka client understands");
+            Error::new(Kind::Config, code::CONFIG, what).caused_by(e).hint("for example orders-.* or (orders|payments)\\.v[0-9]+")
+        })
     }
 }
 
@@ -120,9 +121,8 @@ impl StreamSource for KafkaSource {
         let memory = cx.budget.total() / 4;
         let queue = self.client(Some(self.group(cx).to_owned()), memory).await?;
         let found = self.reach(cx, &queue).await?;
-        for (topic, _) in &found.missing {
-            cx.events.warn(format!("the topic {topic} is not there; it is read as soon as it is"));
-        }
+        let mut health = Health::default();
+        found.missing.into_iter().for_each(|(topic, _)| health.missing(topic, &cx.events));
         self.subscribe_to(&queue)?;
         let before: BTreeMap<String, i32> = found.topics.iter().map(|(name, topic)| (name.clone(), topic.partitions)).collect();
         let handover = Arc::new(Handover::default());
@@ -149,8 +149,8 @@ impl StreamSource for KafkaSource {
             tokens: self.tokens.clone(),
             slots: Slots::default(),
             filling: Filling::new(DELIVERY.min(memory / 8)),
-            health: Health::default(),
-            fence: HashMap::new(),
+            health,
+            fence: found.ids,
             assigning: None,
             ticket: 0,
             joined: false,

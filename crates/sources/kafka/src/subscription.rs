@@ -15,9 +15,8 @@ use tokio::sync::oneshot;
 use crate::error::KAFKA_CLOSED;
 use crate::handover::{Filled, Front, Handover, Item};
 use crate::native::Waker;
-use crate::place::{Outcome, Placing, Wanted, Whence};
+use crate::place::Placing;
 use crate::reader::Command;
-use crate::slots::Name;
 
 /// How long leaving may take.
 const FAREWELL: Duration = Duration::from_secs(15);
@@ -104,22 +103,7 @@ impl Subscription for KafkaSubscription {
 
     /// With a pattern only what this worker has is known.
     async fn rest_is_read(&mut self) -> Result<bool> {
-        let mut wanted = Vec::new();
-        for topic in &self.topics {
-            let name: Arc<str> = topic.as_str().into();
-            let partitions = self.placing.before.get(topic).copied().unwrap_or(0);
-            wanted.extend(
-                (0..partitions).map(|number| Wanted {
-                    name: Name { topic: name.clone(), number },
-                    whence: Whence::Journal { chosen: None },
-                }),
-            );
-        }
-        let outcomes = self.placing.clone().place(wanted).await?;
-        Ok(outcomes.iter().all(|outcome| match outcome {
-            Outcome::Placed(placed) => placed.next >= placed.end,
-            Outcome::Later(..) => false,
-        }))
+        self.placing.is_read(&self.topics).await
     }
 
     async fn close(&mut self) -> Result<()> {

@@ -86,8 +86,13 @@ impl Kafka {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", cluster.internal());
         let admin = Arc::new(config.create().expect("these settings are right"));
-        // Records arrive in the order in which a test gives them, once.
-        config.set("enable.idempotence", "true").set("linger.ms", "1").set("message.max.bytes", "67108864");
+        // Records arrive in the order in which a test gives them, once. With more than one request under way, a broker that is not ready for a
+        // new partition refuses the first and takes the second, and then calls the first one's repetition a duplicate.
+        config
+            .set("max.in.flight.requests.per.connection", "1")
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "1")
+            .set("message.max.bytes", "67108864");
         config.set("queue.buffering.max.kbytes", "262144");
         let producer = config.create().expect("these settings are right");
         let kafka = Self { cluster, admin, producer };

@@ -19,15 +19,41 @@ pub(crate) use identity::{About, Described, cluster_id, describe, known_id};
 
 use crate::client::Quiet;
 
-/// The client that everything here belongs to.
-pub(crate) type Client = BaseConsumer<Quiet>;
+/// The client that everything here belongs to. It is let go of on a thread of its own, because that waits for librdkafka's threads.
+pub(crate) struct Client(Option<BaseConsumer<Quiet>>);
+
+impl Client {
+    pub(crate) fn new(consumer: BaseConsumer<Quiet>) -> Self {
+        Self(Some(consumer))
+    }
+}
+
+impl std::ops::Deref for Client {
+    type Target = BaseConsumer<Quiet>;
+
+    fn deref(&self) -> &Self::Target {
+        match &self.0 {
+            Some(consumer) => consumer,
+            None => unreachable!("it is there until it is dropped"),
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let consumer = self.0.take();
+        // Without a thread it is dropped here.
+        let _ = std::thread::Builder::new().name("kafka-farewell".to_owned()).spawn(move || drop(consumer));
+    }
+}
 
 fn raw(client: &Client) -> *mut RDKafka {
     client.client().native_ptr()
 }
 
+/// Whole milliseconds, not less than the time: to wait for none of them would be to ask again at once.
 fn millis(time: Duration) -> i32 {
-    i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
+    i32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
 }
 
 /// A text of librdkafka's. What is not UTF-8 is replaced.

@@ -129,6 +129,32 @@ async fn topics_that_are_not_there_are_an_error_and_one_of_several_a_warning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pattern_that_is_none_is_an_error_of_the_settings() {
+    let Some(kafka) = Kafka::shared().await else { return };
+    let settings = config(&kafka.brokers(), "t", json!({"topics": null, "pattern": "orders-("}));
+    let source = KafkaSource::new(settings).expect("nobody has looked at it yet");
+    let error = source.subscribe(&context("p", &Arc::default()), Arc::<Books>::default()).await.err().expect("refused");
+    assert_eq!((error.code(), error.kind()), ("config", longshore_core::error::Kind::Config));
+    assert!(error.to_string().contains("orders-("), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_named_twice_is_read_once() {
+    let Some(kafka) = Kafka::shared().await else { return };
+    let topic = fresh("twice");
+    kafka.create_topic(&topic, 1, &[]).await;
+    kafka.produce(&topic, (0..10).map(record)).await;
+    let books = Arc::new(Books::default());
+    let mut worker = Worker::new(config(&kafka.brokers(), &topic, json!({"topics": [topic, topic]})), &topic, &books).await;
+    worker.catch_up().await;
+    assert_eq!((books.len(), books.refused()), (10, 0));
+    assert!(worker.subscription.rest_is_read().await.expect("an answer"));
+    kafka.produce(&topic, [record("more")]).await;
+    assert!(!worker.subscription.rest_is_read().await.expect("an answer"));
+    worker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_record_of_20_mb_passes_a_reader_that_has_less_memory() {
     let Some(kafka) = Kafka::shared().await else { return };
     let topic = fresh("large");

@@ -6,5 +6,6 @@ mod identity;
 mod letters;
 mod positions;
 mod security;
+mod speed;
 mod support;
 mod transactions;
