@@ -10,6 +10,7 @@ import random
 import sys
 
 import bigquery
+import streams
 from measure import HEADER, MB, Bench, measure
 
 def words(rng, count):
@@ -166,6 +167,16 @@ def files(bench, inputs, large):
         Files(Bench(bench.longshore, bench.work, 1)).load("XML -> Delta, 10 GB", path, [])
 
 
+def make_inputs(work, size):
+    header = "id,customer,at,via,freight,name,address,city,zip,paid\n"
+    return {
+        "xml": generated(work / "orders.xml", size, write_xml),
+        "small xml": generated(work / "orders-small.xml", min(size, 100 * MB), write_xml),
+        "json": generated(work / "orders.jsonl", size, lambda p, s: write_lines(p, s, order_json)),
+        "csv": generated(work / "orders.csv", size, lambda p, s: write_lines(p, s, order_csv, header)),
+    }
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--longshore", required=True)
@@ -173,28 +184,27 @@ def main():
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--megabytes", type=int, default=1000)
     parser.add_argument("--large", action="store_true", help="also one 10 GB file, once, for its peak memory")
-    parser.add_argument("--only", choices=["files", "bigquery"], help="one section instead of all")
+    parser.add_argument("--only", choices=["files", "bigquery", "streams"], help="one section instead of all")
     parser.add_argument("--null-server", help="the example null_bigquery; for the section bigquery, with the next one")
     parser.add_argument("--append-arrow", help="the example append_arrow")
+    parser.add_argument("--kafka-bench", help="the example kafka_bench; for the section streams, with --null-server and the next one")
+    parser.add_argument("--null-pubsub", help="the example null_pubsub")
     parser.add_argument("--google-python", help="a Python that has Google's client of BigQuery Storage")
     options = parser.parse_args()
+    sections = [options.only] if options.only else ["files", "bigquery", "streams"]
+    needed = {"bigquery": ["null_server", "append_arrow"], "streams": ["kafka_bench", "null_pubsub", "null_server"]}
+    for missing in (name for section in sections for name in needed.get(section, []) if not getattr(options, name)):
+        parser.error(f"--{missing.replace('_', '-')} is needed")
     options.work.mkdir(parents=True, exist_ok=True)
-    size = options.megabytes * MB
-    work = options.work
-    header = "id,customer,at,via,freight,name,address,city,zip,paid\n"
-    inputs = {
-        "xml": generated(work / "orders.xml", size, write_xml),
-        "small xml": generated(work / "orders-small.xml", min(size, 100 * MB), write_xml),
-        "json": generated(work / "orders.jsonl", size, lambda p, s: write_lines(p, s, order_json)),
-        "csv": generated(work / "orders.csv", size, lambda p, s: write_lines(p, s, order_csv, header)),
-    }
-    bench = Bench(options.longshore, work, options.runs)
-    if options.only != "bigquery":
+    bench = Bench(options.longshore, options.work, options.runs)
+    inputs = {} if sections == ["streams"] else make_inputs(options.work, options.megabytes * MB)
+    if "files" in sections:
         files(bench, inputs, options.large)
-    if options.only != "files":
-        if not (options.null_server and options.append_arrow):
-            parser.error("the section bigquery needs --null-server and --append-arrow")
-        bigquery.section(bench, bigquery.Programs(options.null_server, options.append_arrow, options.google_python), inputs, options.megabytes)
+    if "bigquery" in sections:
+        programs = bigquery.Programs(options.null_server, options.append_arrow, options.google_python)
+        bigquery.section(bench, programs, inputs, options.megabytes)
+    if "streams" in sections:
+        streams.section(bench, streams.Programs(options.kafka_bench, options.null_pubsub, options.null_server), options.megabytes)
 
 
 if __name__ == "__main__":

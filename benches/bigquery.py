@@ -5,7 +5,6 @@ examples/append_arrow.rs for the clients alone, and files for whole commands.
 """
 
 import collections
-import contextlib
 import json
 import os
 import pathlib
@@ -14,7 +13,7 @@ import sys
 import urllib.parse
 import urllib.request
 
-from measure import HEADER, MB, medians
+from measure import HEADER, MB, Server, medians
 
 # Paths of what is measured; the Python with Google's client may be None.
 Programs = collections.namedtuple("Programs", "null_server append_arrow google_python")
@@ -23,35 +22,20 @@ GB = 1_000 * MB
 METHODS = ("storage_write", "storage_write_pending", "load_job")
 
 
-class NullServer:
+class NullServer(Server):
     """One server for one measurement. `plain` and `tls` are its addresses."""
 
-    def __init__(self, program, certificate):
-        command = [program, "--tls", certificate, key_of(certificate)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"{program} does not start")
-        places = json.loads(line)
-        self.plain, self.tls = places["plain"], places["tls"]
+    def __init__(self, *command):
+        super().__init__(*command)
+        self.plain, self.tls = self.place["plain"], self.place.get("tls")
 
     def stats(self):
         with urllib.request.urlopen(f"{self.plain}/stats") as answer:
             return json.load(answer)
 
-    def stop(self):
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
 
-
-@contextlib.contextmanager
 def null_server(programs, certificate):
-    server = NullServer(programs.null_server, certificate)
-    try:
-        yield server
-    finally:
-        server.stop()
+    return NullServer(programs.null_server, "--tls", certificate, key_of(certificate))
 
 
 def key_of(certificate):

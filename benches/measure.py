@@ -1,5 +1,6 @@
 """How a command is measured, and how that is shown."""
 
+import json
 import os
 import shutil
 import statistics
@@ -25,6 +26,33 @@ def measure(command, cwd, env=None):
 def medians(results):
     """Of the first figures, the second, and so on."""
     return [statistics.median(figures) for figures in zip(*results, strict=True)]
+
+
+class Server:
+    """A program that prints where it is, may answer lines of its input, and ends with it; its lines are JSON. For a `with` statement."""
+
+    def __init__(self, *command):
+        self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.place = self.answer()
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"{self.process.args[0]} has ended")
+        return json.loads(line)
+
+    def ask(self, *words):
+        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
 
 
 class Bench:

@@ -352,10 +352,13 @@ pub struct ReplayArgs {
     /// Their ids.
     #[arg(value_name = "ID", required_unless_present_any = ["from", "pipeline", "run", "code", "all"])]
     pub ids: Vec<String>,
-    /// Corrected payloads: lines such as `dead-letters show ID --json` writes, `id` and `payload` edited. Without an ID or another
+    /// Corrected ones: lines such as `dead-letters show ID --json` writes, with `payload` or `table` edited. Without an ID or another
     /// choice, all of these are replayed.
     #[arg(long, value_name = "FILE", env = "LONGSHORE_FROM", hide_env = true)]
     pub from: Option<PathBuf>,
+    /// Into this table, whatever they name.
+    #[arg(long, value_name = "TABLE", env = "LONGSHORE_TABLE", hide_env = true)]
+    pub table: Option<String>,
     /// Open ones of this pipeline only.
     #[arg(long, env = "LONGSHORE_PIPELINE", hide_env = true)]
     pub pipeline: Option<String>,
@@ -388,6 +391,9 @@ pub struct RepairArgs {
     /// Make the books agree with the tables.
     #[arg(long, env = "LONGSHORE_APPLY", value_parser = FalseyValueParser::new(), hide_env = true)]
     pub apply: bool,
+    /// Give up the rows that wait for this table; may be repeated. Only with `--apply` it is done.
+    #[arg(long, value_name = "TABLE")]
+    pub give_up: Vec<String>,
 }
 
 /// `init`.

@@ -189,6 +189,9 @@ pub struct Draft {
     /// Where the staged rows of each table came from.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub origins: BTreeMap<String, Origins>,
+    /// Tables of it that nothing is to be published to before somebody has looked, and why: an endless source parks their rows.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<String, String>,
     /// What step 5 has to do at the source, as the source wrote it.
     pub acknowledge: Option<serde_json::Value>,
 }

@@ -12,6 +12,8 @@ pub struct Letter {
     pub id: String,
     /// The table it was meant for.
     pub table: Option<String>,
+    /// Whether a person named that table: it counts more than what the message says.
+    pub readdressed: bool,
     /// Its bytes, corrected or not.
     pub payload: Payload,
     /// What its source said of it: [`crate::batch::Reject::decoding`].

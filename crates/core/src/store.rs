@@ -89,8 +89,11 @@ pub trait Journal: Send + Sync {
 
     /// Repair: forgets that anything was published to `table` (it was deleted on purpose), so that its files can land there
     /// again: its file-ledger lines, those of the same commits for whole files, and these files' positions. Lines of other
-    /// tables stay.
+    /// tables stay, and so do parked parts: their rows are nowhere else.
     async fn forget_table(&self, pipeline: &str, table: &str) -> Result<()>;
+
+    /// Repair: gives up the parked parts of a table, whose rows are then lost. May be repeated.
+    async fn give_up_parked(&self, pipeline: &str, table: &str) -> Result<()>;
 }
 
 /// Attempts at staging.

@@ -142,6 +142,8 @@ pub struct Tables {
     pub known: BTreeMap<String, Target>,
     /// Those that are known not to be there: a message for one of them is a reject (`unknown_table`).
     pub unknown: BTreeSet<String>,
+    /// Those that no rows can be written for at present, and why: a message for one of them is a reject (`table_unwritable`).
+    pub closed: BTreeMap<String, String>,
 }
 
 /// What decoding gives.

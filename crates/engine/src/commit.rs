@@ -97,6 +97,7 @@ impl Load {
             run: self.session().cx.run.clone(),
             attempts: vec![attempt.clone()],
             landings: landings.into_iter().map(|landing| self.counted(landing, &staged, &was_refused)).collect(),
+            held: Default::default(),
             acknowledge: self.source.acknowledgement(&all),
             replayed: replayed(&staged.covers),
             covers: staged.covers,

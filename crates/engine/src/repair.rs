@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use longshore_core::Result;
-use longshore_core::commit::{Adoption, Application, CommitNumber, Entry, EntryState, Landing, check_mark};
+use longshore_core::commit::{Adoption, Application, CommitNumber, Entry, EntryState, Landing, Parked, check_mark};
 use longshore_core::destination::{Destination, TableMark};
 use longshore_core::error::{Error, Kind, code};
 use longshore_core::position::Covers;
@@ -57,12 +57,14 @@ pub struct Finding {
 }
 
 /// Compares the marks of these tables, and of those that the store knows, with the journal of `pipeline`. With `apply`
-/// the store is made to agree with the destination; the destination's tables are never changed. May be repeated.
+/// the store is made to agree with the destination, and rows that wait for the tables of `give_up` are given up; the destination's tables are
+/// never changed. May be repeated.
 pub async fn repair(
     store: Arc<dyn Store>,
     destination: Arc<dyn Destination>,
     pipeline: &str,
     tables: &[String],
+    give_up: &[String],
     apply: bool,
 ) -> Result<Vec<Finding>> {
     let state = store.pipeline(pipeline).await?;
@@ -74,7 +76,7 @@ pub async fn repair(
     let repair = Repair { store, destination, pipeline, state, apply };
     match repair.lost_ledger(&marks) {
         Some(lost) => repair.take_over(lost, &marks).await,
-        None => repair.compare(&marks).await,
+        None => Ok([repair.compare(&marks).await?, repair.parked(give_up).await?].concat()),
     }
 }
 
@@ -122,11 +124,15 @@ impl Repair<'_> {
     }
 
     async fn compare(&self, marks: &BTreeMap<String, TableMark>) -> Result<Vec<Finding>> {
-        let pending: Vec<CommitNumber> =
-            self.state.open.iter().filter(|entry| entry.state == EntryState::Journalled).map(|entry| entry.n).collect();
+        let journalled = self.state.open.iter().filter(|entry| entry.state == EntryState::Journalled).map(|entry| entry.n);
+        let parked = |table: &str| {
+            let of = self.state.parked.iter().filter(|part| part.table == table);
+            of.map(|part| part.n).collect::<Vec<CommitNumber>>()
+        };
         let (mut findings, mut ahead) = (Vec::new(), BTreeMap::new());
         for (table, mark) in marks {
             let published = self.state.published.get(table).copied();
+            let pending: Vec<CommitNumber> = journalled.clone().chain(parked(table)).collect();
             let Err(error) = check_mark(table, mark.last, published, &pending) else { continue };
             let fix = match mark.last {
                 Some(n) if mark.last > published => {
@@ -149,6 +155,32 @@ impl Repair<'_> {
         }
         if self.apply {
             self.store.adopt(self.pipeline, &adoption).await?;
+        }
+        Ok(findings)
+    }
+
+    /// What waits for tables, and has to be given up as far as `give_up` says.
+    async fn parked(&self, give_up: &[String]) -> Result<Vec<Finding>> {
+        let mut tables: BTreeMap<&str, Vec<&Parked>> = BTreeMap::new();
+        for part in &self.state.parked {
+            tables.entry(&part.table).or_default().push(part);
+        }
+        let mut findings = Vec::new();
+        for (table, parts) in tables {
+            let rows: u64 = parts.iter().map(|part| part.receipt.rows).sum();
+            let reason = parts.iter().find_map(|part| part.receipt.parked.as_deref()).unwrap_or_default();
+            let given_up = give_up.iter().any(|name| name == table);
+            let applied = given_up && self.apply;
+            if applied {
+                self.store.give_up_parked(self.pipeline, table).await?;
+            }
+            let fix = if given_up {
+                format!("give up these {rows} rows, which no table has")
+            } else {
+                format!("leave them: they are published when the table can take them; `--give-up {table}` gives them up")
+            };
+            let what = format!("{rows} rows of {} commits wait for table {table}: {reason}", parts.len());
+            findings.push(Finding { table: table.to_owned(), what, fix, applied });
         }
         Ok(findings)
     }

@@ -26,6 +26,11 @@ pub(crate) struct Stager {
 }
 
 impl Stager {
+    /// Whether it takes no more rows: it has failed.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Waits for it; `None` if it gave up as it was told to.
     pub(crate) async fn end(self, whole: bool) -> Result<Option<(destination::Staged, Origins)>> {
         if !whole {

@@ -1,8 +1,9 @@
-//! A null server of Pub/Sub: messages without end, as fast as they are taken, until its standard input ends. Prints where it is, and at the end
-//! how many messages it has sent and had acknowledged:
+//! A null server of Pub/Sub: messages without end, as fast as they are taken, until its standard input ends. Prints where it is, then, if they
+//! have an end, how many seconds it took until each was acknowledged, and at the end how many it has sent and had acknowledged:
 //! `cargo run -p longshore-fakes --example null_pubsub -- SUBSCRIPTION TABLES BYTES [PER_SECOND [MESSAGES]]`.
 
 use std::io::Read as _;
+use std::time::{Duration, Instant};
 
 use longshore_fakes::pubsub::{FakePubSub, Generated, Options};
 
@@ -23,6 +24,26 @@ async fn main() {
     };
     fake.generate(&subscription, generated);
     println!("{{\"endpoint\": \"{}\"}}", fake.endpoint());
+    if messages > 0 {
+        let (fake, subscription) = (fake.clone(), subscription.clone());
+        tokio::spawn(async move { println!("{{\"seconds\": {}}}", seconds(&fake, &subscription, messages).await) });
+    }
     _ = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await;
     println!("{{\"sent\": {}, \"acknowledged\": {}}}", fake.sent(&subscription), fake.acknowledged_count(&subscription));
+}
+
+/// From the first message that is sent to the last one that is acknowledged.
+async fn seconds(fake: &FakePubSub, subscription: &str, messages: u64) -> f64 {
+    let (mut ticks, mut began) = (tokio::time::interval(Duration::from_millis(10)), None);
+    loop {
+        ticks.tick().await;
+        if fake.sent(subscription) > 0 {
+            began.get_or_insert_with(Instant::now);
+        }
+        if let Some(began) = began
+            && fake.acknowledged_count(subscription) as u64 >= messages
+        {
+            return began.elapsed().as_secs_f64();
+        }
+    }
 }

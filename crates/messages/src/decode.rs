@@ -17,7 +17,7 @@ use longshore_files::tape::Span;
 
 use crate::changes;
 use crate::decoder::Decoder;
-use crate::error::{TOMBSTONE, UNKNOWN_TABLE};
+use crate::error::{TABLE_UNWRITABLE, TOMBSTONE, UNKNOWN_TABLE};
 use crate::fault::Fault;
 use crate::formats::Unread;
 use crate::message::Messages;
@@ -37,6 +37,8 @@ pub(crate) struct Contents {
     pub messages: Messages,
     /// The table of messages that name none.
     pub table: Option<String>,
+    /// Whether that table is everybody's, whatever the messages name.
+    pub readdressed: bool,
 }
 
 impl Decode for Contents {
@@ -63,6 +65,7 @@ struct Pass<'a> {
     messages: &'a Messages,
     /// As in [`Contents`].
     table: Option<&'a str>,
+    readdressed: bool,
     tables: &'a Tables,
     sheet: Sheet,
     /// Spans of the names of metadata columns.
@@ -91,13 +94,14 @@ pub(crate) struct Read {
 
 impl<'a> Pass<'a> {
     fn new(contents: &'a Contents, tables: &'a Tables, bytes: usize, out: &'a mut Decoded) -> Self {
-        let Contents { decoder, messages, table } = contents;
+        let Contents { decoder, messages, table, readdressed } = contents;
         let mut sheet = Sheet::new(bytes);
         let names = sheet.names(&decoder.names);
         Self {
             decoder,
             messages,
             table: table.as_deref(),
+            readdressed: *readdressed,
             tables,
             sheet,
             names,
@@ -110,6 +114,11 @@ impl<'a> Pass<'a> {
     fn run(mut self, range: Range<u32>) -> Result<()> {
         self.route(range)?;
         for group in std::mem::take(&mut self.groups) {
+            if let Some(why) = self.tables.closed.get(&group.table) {
+                let why = format!("the table `{}` takes no rows at present: {why}", group.table);
+                self.reject_all(&group, &Fault::new(TABLE_UNWRITABLE, why))?;
+                continue;
+            }
             match (self.tables.known.get(&group.table), check_name(&group.table)) {
                 (Some(target), _) if !is_ours(&group.table) => self.known(&group, target)?,
                 (_, Err(fault)) => self.reject_all(&group, &fault)?,
@@ -128,7 +137,7 @@ impl<'a> Pass<'a> {
         let mut name = String::new();
         let mut last = usize::MAX;
         for index in range {
-            let content = match self.decoder.route.needs_content() {
+            let content = match self.decoder.route.needs_content() && !self.readdressed {
                 true => match self.content(index) {
                     Ok(content) => content,
                     Err(Unread::Fault(fault)) => {
@@ -141,7 +150,9 @@ impl<'a> Pass<'a> {
             };
             name.clear();
             let with_tape = content.map(|token| (&self.sheet.tape, token));
-            if let Err(fault) = self.decoder.route.write(self.messages, index, with_tape, &mut name) {
+            if let Some(table) = self.table.filter(|_| self.readdressed) {
+                name.push_str(table);
+            } else if let Err(fault) = self.decoder.route.write(self.messages, index, with_tape, &mut name) {
                 let Some(table) = self.table else {
                     self.out.rejects.push(self.reject(index, None, fault)?);
                     continue;

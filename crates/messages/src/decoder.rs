@@ -76,7 +76,7 @@ impl Decoder {
 
     /// What turns these messages into rows.
     pub fn decode(self: &Arc<Self>, messages: Messages) -> Arc<dyn Decode> {
-        Arc::new(Contents { decoder: self.clone(), messages, table: None })
+        Arc::new(Contents { decoder: self.clone(), messages, table: None, readdressed: false })
     }
 
     /// What names the tables of messages.

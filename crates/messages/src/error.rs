@@ -6,6 +6,7 @@ codes! {
     NO_DESTINATION = "no_destination": "The message does not name a table: the attribute, header, key or field that `route` asks for is missing or null. The reason says which. Correct it at the publisher, or replay the message into a table.";
     BAD_DESTINATION = "bad_destination": "What the message names as its table cannot be the name of one: it is empty, not text, longer than 300 characters, has characters that no table takes, or is one of Longshore's own tables.";
     UNKNOWN_TABLE = "unknown_table": "The message is for a table that does not exist. Names match exactly, with case. Create the table (rows arrive in it within seconds) and replay the message, or let tables be made with `create_tables: true`.";
+    TABLE_UNWRITABLE = "table_unwritable": "The table of the message takes no rows at present: they may not be written, or it is broken. The reason says why. Mend the table and replay the message; it is tried again after each `parking.after`.";
     TOMBSTONE = "tombstone": "The message has no content. In a topic of changes that deletes the row of its key: set `changes: true` to read it so.";
     NO_KEY = "no_key": "The message is a change by key (`changes: true`) and has no key, so it cannot be told which row it changes.";
     KEY_INVALID = "key_invalid": "The key of the message is not written as it should be, so it cannot be told which row it changes. The reason says what was found.";

@@ -79,6 +79,16 @@ impl MemoryDestination {
         self.data().blocked.remove(table);
     }
 
+    /// From here on nothing can be staged for this table.
+    pub fn break_table(&self, table: &str, retry: Retry) {
+        self.data().broken.insert(table.to_owned(), retry);
+    }
+
+    /// It can be again.
+    pub fn mend_table(&self, table: &str) {
+        self.data().broken.remove(table);
+    }
+
     /// Removes a table, as a person would behind our back.
     pub fn drop_table(&self, table: &str) {
         self.data().tables.remove(table);
@@ -152,6 +162,10 @@ impl Destination for MemoryDestination {
         mut batches: Batches,
     ) -> Result<destination::Staged> {
         self.pass("stage.before").await?;
+        let broken = self.data().broken.get(table).copied();
+        if let Some(retry) = broken {
+            return Err(refused(format!("table {table} is broken")).with_retry(retry));
+        }
         let found = self.data().tables.get(table).map(|table| (table.id, table.key.is_empty()));
         let (born, keyless) = found.ok_or_else(|| refused(format!("table {table} is gone")).with_retry(Retry::Backoff))?;
         let (mut rows, mut changes) = (Vec::new(), Vec::new());

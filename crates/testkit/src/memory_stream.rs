@@ -397,7 +397,7 @@ impl Decode for Undecoded {
         for (table, messages) in by_table {
             let more = messages.iter().any(|message| message.more.is_some());
             let wanted = Wanted { columns: MemoryStream::columns(more), key: Vec::new() };
-            if tables.unknown.contains(table) {
+            if tables.unknown.contains(table) || tables.closed.contains_key(table) {
                 decoded.rejects.extend(messages.iter().map(|message| self.reject(message, code::TYPE_MISMATCH.name)));
                 continue;
             }

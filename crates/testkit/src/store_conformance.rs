@@ -92,7 +92,7 @@ checks! {
         parked_parts_come_in_order_and_move_nothing_back,
         a_parked_part_is_that_of_the_amended_commit,
         a_receipt_that_says_parked_publishes_nothing,
-        a_forgotten_table_has_no_parked_parts;
+        parked_parts_are_given_up_only_by_name;
     ids:
         a_known_id_comes_with_the_state_of_its_commit,
         ids_are_forgotten_when_they_are_old_and_acknowledged,
@@ -183,6 +183,7 @@ fn draft(lease: &Lease, attempts: &[AttemptId], token: &str) -> Draft {
         dead_letters: Vec::new(),
         replayed: Vec::new(),
         origins: Default::default(),
+        held: BTreeMap::new(),
         acknowledge: Some(serde_json::json!({"move": "done/"})),
     }
 }

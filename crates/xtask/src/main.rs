@@ -109,7 +109,7 @@ fn fuzz(workspace: &Workspace) -> Outcome {
     Ok(())
 }
 
-/// The benchmarks, with their peers, in a release build; see BENCHMARKS.md. `--only files` or `--only bigquery` is one section of them.
+/// The benchmarks, with their peers, in a release build; see BENCHMARKS.md. `--only files`, `--only bigquery` or `--only streams` is one section of them.
 fn bench(workspace: &Workspace, options: &[&str]) -> Outcome {
     let peers = workspace.root.join("benches/requirements.txt");
     let Some(python) = readers::python_with(workspace, "bench-venv", &peers)? else {
@@ -120,7 +120,8 @@ fn bench(workspace: &Workspace, options: &[&str]) -> Outcome {
     let mut build = workspace.cargo();
     build.args(["build", "--release", "--package", "longshore", "--bin", "longshore", "--example", "commits"]);
     build.args(["--package", "longshore-bigquery", "--example", "append_arrow"]);
-    run(build.args(["--package", "longshore-fakes", "--example", "null_bigquery"]))?;
+    build.args(["--package", "longshore-fakes", "--example", "null_bigquery", "--example", "null_pubsub"]);
+    run(build.args(["--package", "longshore-testkit", "--example", "kafka_bench"]))?;
     let release = workspace.target.join("release");
     if !options.contains(&"--only") {
         run(Command::new(release.join("examples/commits")).arg(&work))?;
@@ -129,6 +130,10 @@ fn bench(workspace: &Workspace, options: &[&str]) -> Outcome {
     benches.arg(workspace.root.join("benches/bench.py")).arg("--longshore").arg(release.join("longshore"));
     benches.arg("--null-server").arg(release.join("examples/null_bigquery"));
     benches.arg("--append-arrow").arg(release.join("examples/append_arrow"));
+    benches.arg("--null-pubsub").arg(release.join("examples/null_pubsub"));
+    benches.arg("--kafka-bench").arg(release.join("examples/kafka_bench"));
+    // The servers are found where the tests find them.
+    benches.env("LONGSHORE_SERVICES", services::install(workspace)?);
     if let Some(google) = google {
         benches.arg("--google-python").arg(google);
     }

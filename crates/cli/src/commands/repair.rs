@@ -31,7 +31,7 @@ pub async fn run(console: &Console, store: &Path, args: &RepairArgs) -> Result<u
     };
     // A look makes no books.
     let books = if args.apply { open_store(store).await? } else { store_to_look_at(store).await? };
-    let findings = repair(books, destination, &name, &tables, args.apply).await?;
+    let findings = repair(books, destination, &name, &tables, &args.give_up, args.apply).await?;
     if console.json {
         for finding in &findings {
             console.object(finding)?;

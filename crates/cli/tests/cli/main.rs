@@ -19,5 +19,6 @@ mod rejects;
 mod running;
 mod serve;
 mod streams;
+mod streams_fleet;
 mod streams_pubsub;
 mod values;

@@ -1,5 +1,5 @@
-//! Kafka's topics into many tables of the embedded warehouse, by the program as people run it: poison, kills at every step, several workers of
-//! one group that are killed and paused, dead letters that are corrected and replayed while it runs.
+//! Kafka's topics into many tables of the embedded warehouse, by the program as people run it: poison, kills at every step, dead letters that
+//! are corrected and replayed while it runs. Several workers are in `streams_fleet.rs`.
 //!
 //! At the end a checker counts: each message once in its table or once in the dead letters, in order per key.
 
@@ -253,50 +253,19 @@ async fn killed_at_every_step_each_message_lands_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_of_one_group_are_killed_and_paused_and_partitions_added_and_each_message_lands_once() {
-    let Some(mut scene) = Scene::new(4, "create_tables: true").await else { return };
-    let start = |scene: &Scene| scene.start(&["run", "pipeline.yaml"]);
-    let mut workers = vec![start(&scene), start(&scene), start(&scene)];
-    let mut next = 0;
-    for round in 0..12 {
-        scene.send(next, 400, 5).await;
-        next += 400;
-        match round {
-            2 | 7 => {
-                assert_eq!(workers.remove(0).end(9).signal(), Some(9));
-                workers.push(start(&scene));
-            }
-            4 => workers[0].signal(19),
-            6 => scene.kafka.add_partitions(&scene.topic, 6).await,
-            9 => workers[0].signal(18),
-            _ => {}
-        }
-        std::thread::sleep(Duration::from_millis(900));
-    }
-    scene.wait_for(next as usize, "three workers");
-    for worker in workers {
-        let status = worker.end(15);
-        assert_eq!(status.code(), Some(143), "{status}");
-    }
-    scene.check("three workers");
-    // What is left of it says that everything was told.
-    scene.until_idle();
-    scene.check("after them");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_does_not_fit_is_found_understood_corrected_and_replayed_while_it_runs() {
     let Some(mut scene) = Scene::new(1, "schemas: schemas").await else { return };
     scene.schema("t0", "id INT64, key STRING, at TIMESTAMP");
     scene.send(0, 10, 1).await;
     let bad = Record::new(r#"{"id": "ten", "key": "k"}"#).header("destination_table", "t0").header(NUMBER, "10");
     let nowhere = Record::new(r#"{"id": 11}"#).header("destination_table", "later").header(NUMBER, "11");
-    scene.kafka.produce(&scene.topic, [bad, nowhere]).await;
-    scene.sent.extend([10, 11]);
+    let nameless = |id: i64| Record::new(format!(r#"{{"id": {id}}}"#)).header(NUMBER, id.to_string());
+    scene.kafka.produce(&scene.topic, [bad, nowhere, nameless(12), nameless(13)]).await;
+    scene.sent.extend(10..14);
     let worker = scene.start(&["run", "pipeline.yaml"]);
-    scene.wait_for(12, "it runs");
+    scene.wait_for(14, "it runs");
     let letters = scene.place.good(&["dead-letters", "list", "--json"]).objects();
-    assert_eq!(letters.len(), 2);
+    assert_eq!(letters.len(), 4);
     let id = |code: &str| {
         letters.iter().find(|letter| letter["code"] == code).expect("there")["id"].as_str().expect("text").to_owned()
     };
@@ -310,10 +279,18 @@ async fn a_message_that_does_not_fit_is_found_understood_corrected_and_replayed_
     let replay = ["dead-letters", "replay", "--pipeline-file", "pipeline.yaml", "--from", "letters.jsonl"];
     scene.place.good(&replay);
     scene.place.good(&["dead-letters", "replay", "--pipeline-file", "pipeline.yaml", &nowhere]);
+    // Two name no table: a person does, in the letter or for all.
+    let mut nameless = letters.iter().filter(|letter| letter["code"] == "no_destination").map(|letter| letter["id"].as_str());
+    let (one, other) = (nameless.next().flatten().expect("an id"), nameless.next().flatten().expect("an id"));
+    let mut shown = scene.place.good(&["dead-letters", "show", one, "--json"]).objects().remove(0);
+    shown["table"] = "later".into();
+    scene.place.write("letters.jsonl", &format!("{shown}\n"));
+    scene.place.good(&replay);
+    scene.place.good(&["dead-letters", "replay", "--pipeline-file", "pipeline.yaml", "--table", "later", other]);
     assert_eq!(worker.end(15).code(), Some(143));
     let rows = scene.place.rows("select id from main.t0 where id = 10");
     assert_eq!(rows.len(), 1);
-    assert_eq!(scene.place.rows("select id from main.later").len(), 1);
+    assert_eq!(scene.place.rows("select id from main.later where id in (11, 12, 13)").len(), 3);
     let open = scene.place.good(&["dead-letters", "list", "--json"]).objects();
     assert!(open.iter().all(|letter| letter["state"] == "replayed"), "{open:?}");
     let again = scene.place.run(&["dead-letters", "replay", "--pipeline-file", "pipeline.yaml", &nowhere]);

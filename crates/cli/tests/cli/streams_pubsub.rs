@@ -167,10 +167,9 @@ async fn killed_at_every_step_each_message_lands_once_in_bigquery() {
     killed_at_every_step(scene).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn workers_with_their_books_in_postgresql_share_a_subscription_and_each_message_lands_once() {
+/// Three workers with their books in PostgreSQL; one is killed, one paused for so long that it is taken for dead.
+async fn shared_by_workers(mut scene: Scene) {
     let Some(postgres) = Postgres::start().await else { return };
-    let Some(mut scene) = Scene::new(None, "").await else { return };
     scene.store = Some(postgres.database().await);
     let start = |scene: &Scene| {
         let mut command = scene.command(&["run", "pipeline.yaml"]);
@@ -178,13 +177,22 @@ async fn workers_with_their_books_in_postgresql_share_a_subscription_and_each_me
     };
     let mut workers = vec![start(&scene), start(&scene), start(&scene)];
     let mut next = 0;
-    for round in 0..8 {
+    for round in 0..10 {
         scene.send(next, 60).await;
         next += 60;
-        if round == 3 {
-            workers.remove(0);
-            scene.server.clock_ahead(Duration::from_secs(15)).await;
-            workers.push(start(&scene));
+        match round {
+            3 => {
+                workers.remove(0);
+                // What the dead one held comes again.
+                scene.server.clock_ahead(Duration::from_secs(15)).await;
+                workers.push(start(&scene));
+            }
+            5 => {
+                workers[0].signal("STOP");
+                scene.server.clock_ahead(Duration::from_secs(15)).await;
+            }
+            8 => workers[0].signal("CONT"),
+            _ => {}
         }
         tokio::time::sleep(Duration::from_millis(700)).await;
     }
@@ -199,6 +207,21 @@ async fn workers_with_their_books_in_postgresql_share_a_subscription_and_each_me
     let runs = scene.command(&["runs", "list", "--json"]).output().expect("it runs");
     assert_eq!(String::from_utf8_lossy(&runs.stdout).lines().count(), 4, "the books are where everybody finds them");
     assert!(!scene.place.has(".longshore/store.db"));
+    // The server's runtime may not end on one of the test's threads.
+    tokio::task::spawn_blocking(move || drop(scene)).await.expect("it ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_share_a_subscription_and_each_message_lands_once_in_the_embedded_warehouse() {
+    let Some(scene) = Scene::new(None, "").await else { return };
+    shared_by_workers(scene).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_share_a_subscription_and_each_message_lands_once_in_bigquery() {
+    let cloud = tokio::task::spawn_blocking(|| Cloud::new("harbour", "storage_write")).await.expect("a BigQuery");
+    let Some(scene) = Scene::new(Some(cloud), "").await else { return };
+    shared_by_workers(scene).await;
 }
 
 /// A running program, killed when it is dropped.
@@ -208,5 +231,12 @@ impl Drop for Worker {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+impl Worker {
+    fn signal(&self, signal: &str) {
+        let pid = self.0.id().to_string();
+        Command::new("kill").args([format!("-{signal}"), pid]).status().expect("kill runs");
     }
 }

@@ -36,6 +36,9 @@ const KEPT: Duration = Duration::from_secs(60);
 /// How often in a row staging is tried again before the run fails.
 const TRIES: u32 = 6;
 
+/// How often in a row staging for a table is tried before its messages are dead letters.
+const TRIES_OF_A_TABLE: u32 = 3;
+
 /// A commit of this worker that is not complete.
 pub(crate) struct Open {
     n: CommitNumber,
@@ -114,13 +117,10 @@ impl Flow {
                 Ok(full) => full,
                 Err(error) => {
                     let error = window.drop_rows().await.unwrap_or(error);
+                    let broken = window.broken();
                     drop(window);
                     session.give_up(&attempt).await;
-                    failed += 1;
-                    if error.retry() != Retry::Backoff || failed >= TRIES {
-                        return Err(error);
-                    }
-                    self.again(&error, failed).await?;
+                    self.recover(error, broken, &mut failed).await?;
                     continue;
                 }
             };
@@ -357,7 +357,25 @@ impl Flow {
         Ok(())
     }
 
-    /// After staging failed for a passing reason: the tables may be others now.
+    /// After staging failed, for so many times in a row with this one; `broken` is the table that failed, and whether others were fine. Returns the
+    /// error if it is of no use to try again.
+    async fn recover(&mut self, error: Error, broken: Option<(String, bool)>, failed: &mut u32) -> Result<()> {
+        *failed += 1;
+        let passes = error.retry() == Retry::Backoff;
+        // What is the matter with one table shall not be the others' trouble.
+        let its_own = broken.filter(|(_, others_are_fine)| error.kind() == Kind::Destination && (!passes || *others_are_fine));
+        match its_own {
+            Some((table, _)) if *failed >= TRIES_OF_A_TABLE => {
+                *failed = 0;
+                self.book.close(&table, &error);
+                self.rewind().await
+            }
+            None if !passes || *failed >= TRIES => Err(error),
+            _ => self.again(&error, *failed).await,
+        }
+    }
+
+    /// The tables may be others now.
     async fn again(&mut self, error: &Error, failed: u32) -> Result<()> {
         let pause = error.retry_after().unwrap_or(Duration::from_millis(200 << failed.min(8)));
         if !self.session.patience.wait(pause, || error.to_string()).await {

@@ -66,7 +66,14 @@ pub(crate) async fn keep_publishing(
             Err(error) => return Err(error),
         };
         let publisher = Arc::new(Publisher { session: session.clone(), lease });
-        let mut desk = Desk { publisher, news: news.clone(), ids: ids.clone(), lanes: JoinSet::new(), waiting: BTreeMap::new() };
+        let mut desk = Desk {
+            publisher,
+            news: news.clone(),
+            ids: ids.clone(),
+            lanes: JoinSet::new(),
+            waiting: BTreeMap::new(),
+            held: BTreeMap::new(),
+        };
         let result = desk.tend(&stop, &lost).await;
         desk.lanes.shutdown().await;
         if let Some(publisher) = Arc::into_inner(desk.publisher) {
@@ -93,6 +100,8 @@ struct Desk {
     lanes: JoinSet<(String, Result<(), String>)>,
     /// Parked tables: when each is tried again, and after which pause; `None` while it is being tried.
     waiting: BTreeMap<String, Wait>,
+    /// Tables that are not what the journal says, and what is wrong.
+    held: BTreeMap<String, String>,
 }
 
 struct Wait {
@@ -145,11 +154,16 @@ impl Desk {
         Policy::default().run(&session.patience, || session.store.pipeline(&session.pipeline.name)).await
     }
 
-    /// Before anything is published: the tables of what waits must be those that the journal means.
-    async fn check(&self, state: &PipelineState) -> Result<()> {
-        let mut tables: BTreeSet<String> = state.open.iter().flat_map(Entry::tables).collect();
-        tables.extend(state.parked.iter().map(|part| part.table.clone()));
-        self.session().check_marks(&tables.into_iter().collect::<Vec<_>>()).await
+    /// Before anything is published: the tables of what waits must be those that the journal means. One that lost something is parked.
+    async fn check(&mut self, state: &PipelineState) -> Result<()> {
+        let tables: BTreeSet<String> = state.open.iter().flat_map(Entry::tables).collect();
+        for table in tables {
+            match self.session().check_marks(std::slice::from_ref(&table)).await {
+                Err(error) if error.code() == code::TABLE_BEHIND_STORE.name => drop(self.held.insert(table, error.to_string())),
+                checked => checked?,
+            }
+        }
+        Ok(())
     }
 
     /// Everything that is journalled, in order of N. Returns whether anything is complete now that was not.
@@ -221,6 +235,9 @@ impl Desk {
     /// Publishes one table of an entry, or says why it has to wait. Errors are those of the store and of ours.
     async fn show(&self, entry: &Entry, table: String, blocked: &BTreeSet<String>) -> Result<Came> {
         let parked = |reason: String| Came::Shown(receipt(entry, &table, None, Some(reason)));
+        if let Some(why) = self.held.get(&table).or_else(|| entry.draft.held.get(&table)) {
+            return Ok(parked(why.clone()));
+        }
         if blocked.contains(&table) {
             return Ok(parked("earlier commits wait for the table".to_owned()));
         }
@@ -273,7 +290,10 @@ impl Desk {
         let Some(wait) = self.waiting.get_mut(&table) else { return };
         match outcome {
             // More may have been parked meanwhile.
-            Ok(()) => *wait = Wait { at: Some(Instant::now()), pause: TRY_AGAIN.0 },
+            Ok(()) => {
+                *wait = Wait { at: Some(Instant::now()), pause: TRY_AGAIN.0 };
+                self.held.remove(&table);
+            }
             Err(reason) => {
                 tracing::info!(table, reason, "a parked table cannot be published yet");
                 wait.pause = (wait.pause * 2).min(TRY_AGAIN.1);
@@ -323,6 +343,8 @@ async fn attempt(publisher: &Publisher, part: &Part) -> Result<Result<Published,
 
 /// Publishes what is parked of a table, in order of N, as far as it goes.
 async fn catch_up(publisher: &Publisher, parts: Vec<Parked>) -> Result<(), String> {
+    let tables: BTreeSet<String> = parts.iter().map(|part| part.table.clone()).collect();
+    publisher.session.check_marks(&tables.into_iter().collect::<Vec<_>>()).await.map_err(|e| e.to_string())?;
     for parked in parts {
         let note =
             Note { run: parked.receipt.run.clone(), covers: parked.receipt.covers.clone(), landings: Vec::new(), entry: None };

@@ -9,7 +9,7 @@ use longshore_core::Result;
 use longshore_core::batch::{OPERATION, ORDER};
 use longshore_core::commit::{Contract, DEAD_LETTERS};
 use longshore_core::destination::SchemaChange;
-use longshore_core::error::{Error, Kind, Retry};
+use longshore_core::error::{Error, Kind, Retry, code};
 use longshore_core::schema::TableSchema;
 use longshore_core::source::{Description, Target};
 use longshore_core::stream::{Tables, Wanted};
@@ -52,6 +52,10 @@ pub(crate) struct TableBook {
     known: BTreeMap<String, Known>,
     keys: BTreeMap<String, Vec<String>>,
     schemas: Schemas,
+    /// Since when messages for a table are dead letters because it cannot be written.
+    closed: BTreeMap<String, Instant>,
+    /// Tables that are not what the journal says, since when, and what is wrong: their rows are staged, and parked.
+    held: BTreeMap<String, (Instant, String)>,
     /// The tables of the destination, when they were listed.
     listed: Option<(Instant, BTreeSet<String>)>,
     /// When names were first found to be unknown, the oldest of those remembered.
@@ -67,6 +71,8 @@ impl TableBook {
             known: BTreeMap::new(),
             keys: BTreeMap::new(),
             schemas: Schemas::default(),
+            closed: BTreeMap::new(),
+            held: BTreeMap::new(),
             listed: None,
             unknown_since: None,
             looked: None,
@@ -89,6 +95,24 @@ impl TableBook {
     /// Where the changes of a table go as rows.
     pub(crate) fn history(&self, source: &str) -> Option<&str> {
         self.known.get(source)?.history.as_deref()
+    }
+
+    /// Why the rows of a table are only staged, and parked.
+    pub(crate) fn held(&self, table: &str) -> Option<&str> {
+        self.held.get(table).map(|(_, why)| why.as_str())
+    }
+
+    /// From now on messages for this table are dead letters: rows cannot be staged for it. It is tried again after a while.
+    pub(crate) fn close(&mut self, table: &str, why: &Error) {
+        let has = |known: &Known| known.schemas.contains_key(table);
+        let source = self.known.iter().find(|(_, known)| has(known)).map_or(table, |(source, _)| source).to_owned();
+        self.session.cx.events.warn(format!("table {table} cannot be written, so its messages are dead letters: {why}"));
+        self.known.remove(&source);
+        self.closed.insert(source.clone(), Instant::now());
+        self.change(|tables| {
+            tables.known.remove(&source);
+            tables.closed.insert(source, why.to_string());
+        });
     }
 
     fn change(&self, change: impl FnOnce(&mut Tables)) {
@@ -114,6 +138,7 @@ impl TableBook {
                 changed |= self.prepare(&table, Wanted::default()).await?;
             }
         }
+        self.reopen();
         if self.unknown_since.is_some_and(|at| at.elapsed() >= FRESH) {
             self.unknown_since = None;
             self.change(|tables| tables.unknown.clear());
@@ -121,11 +146,28 @@ impl TableBook {
         Ok(changed)
     }
 
+    /// What was left alone for a while is looked at again: as if it were new when the next message comes.
+    fn reopen(&mut self) {
+        let left_alone = self.session.pipeline.stream.park_after;
+        let (over, mut again) = (|at: &Instant| at.elapsed() >= left_alone, BTreeSet::new());
+        self.closed.retain(|table, at| !over(at) || !again.insert(table.clone()));
+        self.held.retain(|table, (at, _)| !over(at) || !again.insert(table.clone()));
+        if again.is_empty() {
+            return;
+        }
+        let of = |known: &Known| known.schemas.keys().any(|table| again.contains(table));
+        again.extend(self.known.extract_if(.., |_, known| of(known)).map(|(table, _)| table).collect::<Vec<_>>());
+        self.change(|tables| {
+            tables.known.retain(|table, _| !again.contains(table));
+            tables.closed.retain(|table, _| !again.contains(table));
+        });
+    }
+
     /// Everything is asked anew: what was staged did not fit its table any more.
     pub(crate) fn forget(&mut self) {
         self.known.clear();
         self.listed = None;
-        self.change(|tables| *tables = Tables::default());
+        self.change(|tables| *tables = Tables { closed: std::mem::take(&mut tables.closed), ..Tables::default() });
     }
 
     /// Does what can be done for what messages want. Returns whether decoding again gives something else.
@@ -206,7 +248,9 @@ impl TableBook {
             changes.push(change);
         }
         let names: Vec<String> = changes.iter().map(|change| change.table.clone()).collect();
-        self.session.check_marks(&names).await?;
+        for name in &names {
+            self.check_mark(name).await?;
+        }
         let mut known = Known { schemas: BTreeMap::new(), history: None, at: Instant::now() };
         for change in changes {
             let name = change.table.clone();
@@ -232,12 +276,29 @@ impl TableBook {
         let same = self.known.get(table).is_some_and(|before| before.schemas == known.schemas);
         self.known.insert(table.to_owned(), known);
         if !same {
+            self.closed.remove(table);
             self.change(|tables| {
                 tables.unknown.remove(table);
+                tables.closed.remove(table);
                 tables.known.insert(table.to_owned(), target);
             });
         }
         Ok(!same)
+    }
+
+    /// A table that lost what it had is no reason to stop: its rows are parked until somebody has looked.
+    async fn check_mark(&mut self, table: &str) -> Result<()> {
+        match self.session.check_marks(&[table.to_owned()]).await {
+            Err(error) if error.code() == code::TABLE_BEHIND_STORE.name => {
+                self.session.cx.events.warn(format!("rows of table {table} are parked: {error}; `longshore repair` settles it"));
+                self.held.insert(table.to_owned(), (Instant::now(), error.to_string()));
+                Ok(())
+            }
+            checked => {
+                self.held.remove(table);
+                checked
+            }
+        }
     }
 }
 

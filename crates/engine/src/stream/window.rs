@@ -37,6 +37,9 @@ pub(crate) struct Window<'a> {
     schemas: BTreeMap<String, TableSchema>,
     letters: Letters,
     copies: Copies,
+    held: BTreeMap<String, String>,
+    /// The table whose staging failed first, and whether that of others was fine.
+    broken: Option<(String, bool)>,
     counts: Counts,
     covers: Vec<Covers>,
     messages: u64,
@@ -75,6 +78,8 @@ impl<'a> Window<'a> {
             schemas: BTreeMap::new(),
             letters,
             copies,
+            held: BTreeMap::new(),
+            broken: None,
             counts: Counts::default(),
             covers: Vec::new(),
             messages: 0,
@@ -120,13 +125,21 @@ impl<'a> Window<'a> {
             if let (Rows::Changes(changes), Some(history)) = (&rows, book.history(&table)) {
                 let columns = book.schema(&table, history).cloned().unwrap_or_default();
                 let kept = Rows::Plain(changes.to_rows(&columns)?);
+                self.hold(history, book);
                 self.hand_over(history, &columns, kept).await?;
             }
             if let Some(columns) = book.schema(&table, &table).filter(|_| book.history(&table) != Some(&table)) {
+                self.hold(&table, book);
                 self.hand_over(&table, columns, rows).await?;
             }
         }
         if rejects.is_empty() { Ok(()) } else { self.reject(rejects).await }
+    }
+
+    fn hold(&mut self, table: &str, book: &TableBook) {
+        if let Some(why) = book.held(table) {
+            self.held.insert(table.to_owned(), why.to_owned());
+        }
     }
 
     async fn hand_over(&mut self, table: &str, columns: &TableSchema, rows: Rows) -> Result<()> {
@@ -178,7 +191,8 @@ impl<'a> Window<'a> {
         let letters = self.stagers.remove(DEAD_LETTERS);
         let mut failed = None;
         for (table, stager) in self.take_stagers() {
-            match stager.end(failed.is_none()).await {
+            // The others go on to their end: whether they are fine says whose fault it is.
+            match stager.end(true).await {
                 Ok(Some((staged, _))) => {
                     committables.push(staged.committable);
                     if let Err(error) = self.refuse(&table, staged.refused).await {
@@ -186,9 +200,13 @@ impl<'a> Window<'a> {
                     }
                 }
                 Ok(None) => {}
-                Err(error) => failed = failed.or(Some(error)),
+                Err(error) => {
+                    self.broken.get_or_insert((table, false));
+                    failed = failed.or(Some(error));
+                }
             }
         }
+        self.others_are_fine(!committables.is_empty());
         // Rows that were refused may have begun another one.
         for (_, stager) in letters.into_iter().chain(self.stagers.remove(DEAD_LETTERS)) {
             match stager.end(failed.is_none()).await {
@@ -211,12 +229,29 @@ impl<'a> Window<'a> {
     /// Ends the staging of what is not to be journalled; says why it failed if a destination knows.
     pub(crate) async fn drop_rows(&mut self) -> Option<Error> {
         let mut why = None;
-        for (_, stager) in self.take_stagers() {
-            if let Err(error) = stager.end(false).await {
-                why = why.or(Some(error));
+        let (ended, going_on): (Vec<_>, Vec<_>) = self.take_stagers().into_iter().partition(|(_, stager)| stager.has_ended());
+        for (table, stager) in ended.into_iter().chain(going_on) {
+            // Whether those that go on come to their end says whose fault it is.
+            match stager.end(self.broken.is_some()).await {
+                Ok(staged) => self.others_are_fine(staged.is_some()),
+                Err(error) => {
+                    self.broken.get_or_insert((table, false));
+                    why = why.or(Some(error));
+                }
             }
         }
         why
+    }
+
+    fn others_are_fine(&mut self, so: bool) {
+        if let Some((_, others)) = &mut self.broken {
+            *others |= so;
+        }
+    }
+
+    /// The table whose staging failed, if one did, and whether that of others was fine.
+    pub(crate) fn broken(&mut self) -> Option<(String, bool)> {
+        self.broken.take().filter(|(table, _)| table != DEAD_LETTERS)
     }
 
     /// In the order in which they were begun.
@@ -256,6 +291,7 @@ impl<'a> Window<'a> {
             landings: Vec::new(),
             dead_letters: Vec::new(),
             origins,
+            held: std::mem::take(&mut self.held),
             acknowledge: None,
         }
     }

@@ -237,7 +237,7 @@ async fn a_table_that_is_gone_is_refused_and_found_by_repair() {
     assert_eq!(world.run().await.expect_err("refused").code(), "table_behind_store");
     let repair = |apply| {
         let (store, destination) = (Arc::new(world.store.clone()), Arc::new(world.destination.clone()));
-        async move { longshore_engine::repair(store, destination, "p", &[], apply).await.expect("compares") }
+        async move { longshore_engine::repair(store, destination, "p", &[], &[], apply).await.expect("compares") }
     };
     let shown = repair(false).await;
     assert_eq!(shown.iter().map(|f| (f.table.as_str(), f.applied)).collect::<Vec<_>>(), [("t1", false)]);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use longshore_core::commit::Contract;
 use longshore_core::destination::Destination;
+use longshore_core::error::Retry;
 use longshore_core::event::Silent;
 use longshore_core::stop::Stop;
 use longshore_core::store::{DeadLetterFilter, DeadLetterIndex, Journal, Store, Worker, Workers};
@@ -252,6 +253,86 @@ async fn case_18_a_table_that_is_blocked_lets_the_others_flow_and_catches_up_in_
     let ids: Vec<u64> = scene.destination.rows("t7").iter().map(|row| super::number(&row["id"])).collect();
     assert!(ids.is_sorted(), "in order of the commits: {ids:?}");
     assert!(scene.store.pipeline("p").await.expect("known").parked.is_empty());
+}
+
+#[tokio::test]
+async fn a_table_that_takes_no_rows_sends_its_messages_to_the_dead_letters_and_stops_nobody() {
+    for retry in [Retry::AfterFix, Retry::Backoff] {
+        let mut scene = Scene::new(MemoryStream::partitions());
+        scene.send("p", messages(0, 20, 4));
+        scene.until_idle().await;
+        scene.destination.break_table("t1", retry);
+        let stop = Stop::default();
+        let run = scene.start(Scene::pipeline(), stop.clone(), false);
+        scene.send("p", messages(20, 200, 4));
+        scene.wait_for("all of it", |scene| scene.found().len() == 220).await;
+        let found = scene.found();
+        assert!((20..220).all(|id| (found[&id] == ["!"]) == (id % 4 == 1)), "{retry:?}: {found:?}");
+        // Once it is mended, what comes goes there again.
+        scene.destination.mend_table("t1");
+        tokio::time::sleep(Scene::pipeline().stream.park_after).await;
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        scene.send("p", messages(220, 40, 4));
+        scene.wait_for("the rest", |scene| scene.found().len() == 260).await;
+        stop.request();
+        drop(run.await.expect("no panic").expect_err("it was told to stop"));
+        scene.check();
+        assert_eq!(scene.destination.rows("t1").len(), 5 + 10, "{retry:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_destination_that_takes_no_rows_at_all_ends_the_run_and_loses_nothing() {
+    let mut scene = Scene::new(MemoryStream::partitions());
+    scene.send("p", messages(0, 20, 2));
+    scene.until_idle().await;
+    for table in ["t0", "t1", "_dead_letters"] {
+        scene.destination.break_table(table, Retry::AfterFix);
+    }
+    scene.send("p", messages(20, 20, 2));
+    let run = scene.start(Scene::pipeline(), Stop::default(), false);
+    let error =
+        tokio::time::timeout(Duration::from_secs(20), run).await.expect("it ends").expect("no panic").expect_err("broken");
+    assert!(error.to_string().contains("_dead_letters"), "{error}");
+    for table in ["t0", "t1", "_dead_letters"] {
+        scene.destination.mend_table(table);
+    }
+    scene.until_idle().await;
+    scene.check();
+    assert!(scene.found().values().all(|tables| tables != &["!"]), "{:?}", scene.found());
+}
+
+#[tokio::test]
+async fn a_table_that_was_made_anew_is_parked_until_somebody_has_looked_and_stops_nobody() {
+    let mut scene = Scene::new(MemoryStream::queue());
+    scene.send("p", messages(0, 20, 2));
+    scene.until_idle().await;
+    scene.destination.drop_table("t1");
+    let stop = Stop::default();
+    let run = scene.start(Scene::pipeline(), stop.clone(), false);
+    scene.send("p", messages(20, 100, 2));
+    // The dropped table had ten rows.
+    scene.wait_for("the other table", |scene| scene.found().len() == 10 + 50).await;
+    scene.wait_for("acknowledged", |scene| scene.stream.acknowledged().len() == 120).await;
+    assert!(scene.destination.rows("t1").is_empty());
+    let (store, destination) = (scene.store.clone(), scene.destination.clone());
+    let repair = |apply: bool| {
+        let (store, destination): (Arc<dyn Store>, Arc<dyn Destination>) =
+            (Arc::new(store.clone()), Arc::new(destination.clone()));
+        async move { longshore_engine::repair(store, destination, "p", &[], &[], apply).await.expect("compares") }
+    };
+    let shown = repair(false).await;
+    assert_eq!(shown.len(), 2, "{shown:#?}");
+    assert!(shown[0].what.contains("lacks commits") && shown[1].what.contains("50 rows"), "{shown:#?}");
+    // It is as it should be; what waits is for the new table.
+    repair(true).await;
+    scene.wait_for("what waited", |scene| scene.found().len() == 10 + 100).await;
+    scene.send("p", messages(120, 20, 2));
+    scene.wait_for("the rest", |scene| scene.found().len() == 10 + 120).await;
+    stop.request();
+    drop(run.await.expect("no panic").expect_err("it was told to stop"));
+    assert!(scene.store.pipeline("p").await.expect("known").parked.is_empty());
+    assert!(repair(false).await.is_empty());
 }
 
 #[tokio::test]

@@ -41,13 +41,19 @@ pub async fn write(place: Place, method: &str, request: Request<Incoming>) -> Re
             .await
         }
         "BatchCommitWriteStreams" => {
-            unary(request, |_: pb::BatchCommitWriteStreamsRequest| {
+            unary(request, move |asked: pb::BatchCommitWriteStreamsRequest| {
+                place.lock().check_open(&asked.parent)?;
                 Ok(pb::BatchCommitWriteStreamsResponse { commit_time: Some(Default::default()), ..Default::default() })
             })
             .await
         }
         "FlushRows" => {
-            unary(request, |asked: pb::FlushRowsRequest| Ok(pb::FlushRowsResponse { offset: asked.offset.unwrap_or(0) })).await
+            unary(request, move |asked: pb::FlushRowsRequest| {
+                let table = asked.write_stream.split("/streams/").next().unwrap_or_default();
+                place.lock().check_open(table)?;
+                Ok(pb::FlushRowsResponse { offset: asked.offset.unwrap_or(0) })
+            })
+            .await
         }
         "AppendRows" => {
             let codec = Prost::<pb::AppendRowsResponse, pb::AppendRowsRequest>(PhantomData);
@@ -60,6 +66,11 @@ pub async fn write(place: Place, method: &str, request: Request<Incoming>) -> Re
 impl State {
     fn rows_of(&self, stream: &str) -> Result<i64, Status> {
         self.streams.get(stream).copied().ok_or_else(|| Status::not_found(format!("no such stream: {stream}")))
+    }
+
+    fn check_open(&self, table: &str) -> Result<(), Status> {
+        let blocked = self.blocked.as_ref().is_some_and(|end| table.ends_with(end));
+        if blocked { Err(Status::unavailable("this table is blocked")) } else { Ok(()) }
     }
 
     /// Counts a request's rows and answers with their offset.

@@ -38,12 +38,13 @@ const WRITE: &str = "/google.cloud.bigquery.storage.v1.BigQueryWrite/";
 async fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let acceptor = match arguments.as_slice() {
-        [] => None,
-        ["--tls", certificate, key] => Some(acceptor(certificate, key)?),
-        _ => return Err("usage: null_bigquery [--tls CERTIFICATE KEY]".into()),
+    let (acceptor, blocked) = match arguments.as_slice() {
+        [] => (None, None),
+        ["--tls", certificate, key] => (Some(acceptor(certificate, key)?), None),
+        ["--blocked", table] => (None, Some(format!("/tables/{table}"))),
+        _ => return Err("usage: null_bigquery [--tls CERTIFICATE KEY | --blocked TABLE]".into()),
     };
-    let shared = Arc::new(Mutex::new(State::default()));
+    let shared = Arc::new(Mutex::new(State { blocked, ..State::default() }));
     let plain = TcpListener::bind("127.0.0.1:0").await?;
     let mut places = json!({"plain": format!("http://{}", plain.local_addr()?)});
     if let Some(acceptor) = acceptor {
@@ -94,6 +95,8 @@ struct State {
     /// What is on its way into a bucket, by the session's id: the object's name and its bytes so far.
     uploads: HashMap<String, (String, u64)>,
     seen: Seen,
+    /// The end of the path of a table in which no row becomes visible.
+    blocked: Option<String>,
 }
 
 /// What has come.

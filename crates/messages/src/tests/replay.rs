@@ -10,7 +10,13 @@ fn letter(reject: &Reject, payload: impl Into<Vec<u8>>) -> Letter {
     let decoding = reject.decoding.as_deref().cloned();
     // As it comes back from where it was kept.
     let decoding = decoding.map(|decoding| serde_json::from_str(&decoding.to_string()).expect("JSON"));
-    Letter { id: "1".to_owned(), table: reject.table.clone(), payload: Payload::Inline(payload.into()), decoding }
+    Letter {
+        id: "1".to_owned(),
+        table: reject.table.clone(),
+        readdressed: false,
+        payload: Payload::Inline(payload.into()),
+        decoding,
+    }
 }
 
 #[test]
@@ -48,6 +54,8 @@ fn a_message_that_names_no_table_goes_where_its_content_now_says_or_to_the_table
     let chosen = |payload: &str| Letter { table: Some("chosen".to_owned()), ..letter(reject, payload) };
     assert_eq!(wanted(&chosen(r#"{"n":1}"#)), Ok("chosen".to_owned()));
     assert_eq!(wanted(&chosen(r#"{"n":1,"to":"corrected"}"#)), Ok("corrected".to_owned()));
+    let readdressed = Letter { readdressed: true, ..chosen(r#"{"n":1,"to":"corrected"}"#) };
+    assert_eq!(wanted(&readdressed), Ok("chosen".to_owned()));
 }
 
 #[test]
@@ -101,7 +109,8 @@ fn every_format_is_decoded_again() {
 fn a_letter_that_is_no_messages_says_so() {
     let decoder = decoder(json!({}));
     let with = |decoding: Option<Value>| {
-        let letter = Letter { id: "1".to_owned(), table: None, payload: Payload::Inline(Vec::new()), decoding };
+        let letter =
+            Letter { id: "1".to_owned(), table: None, readdressed: false, payload: Payload::Inline(Vec::new()), decoding };
         decoder.again(&letter).err().expect("nothing to decode")
     };
     assert!(with(None).contains("which message it was"));

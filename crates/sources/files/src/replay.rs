@@ -189,7 +189,7 @@ impl Source for ReplaySource {
 
 /// The record of a letter, or its id and why it cannot be replayed.
 fn parse(letter: Letter, limits: &Limits) -> Result<Parsed, (String, String)> {
-    let Letter { id, table, payload, decoding } = letter;
+    let Letter { id, table, payload, decoding, .. } = letter;
     let wrong = |reason: String| (id.clone(), reason);
     let (Some(table), Some(decoding)) = (table, decoding) else {
         return Err(wrong("it is a whole file: correct the file and load it again, then drop this dead letter".to_owned()));

@@ -144,7 +144,6 @@ impl Journal for MemoryStore {
             state.receipts.iter().filter(|receipt| receipt.pipeline == pipeline && receipt.table == table).cloned().collect();
         let Some(known) = state.pipelines.get_mut(pipeline) else { return Ok(()) };
         known.published.remove(table);
-        known.parked.retain(|(_, of), _| of != table);
         known.record_paths.retain(|(of, _), _| of != table);
         known.landings.retain(|(_, of), landing| {
             of != table && (of != Landing::WHOLE || here.iter().all(|receipt| receipt.n != landing.n))
@@ -154,6 +153,13 @@ impl Journal for MemoryStore {
             for delta in deltas.iter().filter(|delta| delta.partition.0.starts_with(Partition::FILE)) {
                 known.positions.forget(&delta.partition);
             }
+        }
+        Ok(())
+    }
+
+    async fn give_up_parked(&self, pipeline: &str, table: &str) -> Result<()> {
+        if let Some(known) = self.state().pipelines.get_mut(pipeline) {
+            known.parked.retain(|(_, of), _| of != table);
         }
         Ok(())
     }

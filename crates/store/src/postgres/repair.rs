@@ -84,7 +84,6 @@ pub(super) async fn forget_table(connection: &mut PgConnection, pipeline: &str, 
     for sql in [
         "DELETE FROM published WHERE pipeline = $1 AND table_name = $2",
         "DELETE FROM landings WHERE pipeline = $1 AND table_name = $2",
-        "DELETE FROM parked WHERE pipeline = $1 AND table_name = $2",
         "DELETE FROM record_paths WHERE pipeline = $1 AND table_name = $2",
     ] {
         query(sql).bind(id).bind(table).execute(&mut *connection).await?;
@@ -94,6 +93,13 @@ pub(super) async fn forget_table(connection: &mut PgConnection, pipeline: &str, 
     let files = files_of(connection, id, table).await?;
     let files: Vec<&[u8]> = files.iter().map(String::as_bytes).collect();
     query("DELETE FROM positions WHERE pipeline = $1 AND partition = ANY($2)").bind(id).bind(files).execute(connection).await?;
+    Ok(())
+}
+
+/// Gives up what waits for a table.
+pub(super) async fn give_up_parked(connection: &mut PgConnection, pipeline: &str, table: &str) -> Result<(), Failure> {
+    let Some(locked) = lock_pipeline(connection, pipeline).await? else { return Ok(()) };
+    query("DELETE FROM parked WHERE pipeline = $1 AND table_name = $2").bind(locked.id).bind(table).execute(connection).await?;
     Ok(())
 }
 

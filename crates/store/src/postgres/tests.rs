@@ -54,6 +54,7 @@ async fn draft(store: &PostgresStore, writer: Writer, partition: &str, to: u64) 
         dead_letters: Vec::new(),
         replayed: Vec::new(),
         origins: Default::default(),
+        held: Default::default(),
         acknowledge: None,
     })
 }

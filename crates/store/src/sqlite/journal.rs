@@ -135,6 +135,12 @@ impl Journal for SqliteStore {
         let result = repair::forget_table(&mut write, pipeline, table).await;
         write.finish("repairing", result).await
     }
+
+    async fn give_up_parked(&self, pipeline: &str, table: &str) -> Result<()> {
+        let mut write = self.database.begin().await?;
+        let result = repair::give_up_parked(&mut write, pipeline, table).await;
+        write.finish("repairing", result).await
+    }
 }
 
 impl SqliteStore {

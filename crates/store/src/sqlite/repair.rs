@@ -90,7 +90,6 @@ pub(super) async fn forget_table(connection: &mut SqliteConnection, pipeline: &s
     for sql in [
         "DELETE FROM published WHERE pipeline = ? AND table_name = ?",
         "DELETE FROM landings WHERE pipeline = ? AND table_name = ?",
-        "DELETE FROM parked WHERE pipeline = ? AND table_name = ?",
         "DELETE FROM record_paths WHERE pipeline = ? AND table_name = ?",
     ] {
         sqlx::query(sql).bind(id).bind(table).execute(&mut *connection).await?;
@@ -98,5 +97,12 @@ pub(super) async fn forget_table(connection: &mut SqliteConnection, pipeline: &s
     for (sql, last) in [(POSITIONS, Partition::FILE), (WHOLE, Landing::WHOLE)] {
         sqlx::query(sql).bind(id).bind(table).bind(last).execute(&mut *connection).await?;
     }
+    Ok(())
+}
+
+/// Gives up what waits for a table.
+pub(super) async fn give_up_parked(connection: &mut SqliteConnection, pipeline: &str, table: &str) -> Result<(), Failure> {
+    let Some(id) = pipeline_id(connection, pipeline).await? else { return Ok(()) };
+    sqlx::query("DELETE FROM parked WHERE pipeline = ? AND table_name = ?").bind(id).bind(table).execute(connection).await?;
     Ok(())
 }

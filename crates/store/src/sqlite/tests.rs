@@ -46,6 +46,7 @@ async fn draft(store: &SqliteStore, lease: &Lease, from: Option<u64>, to: u64) -
         dead_letters: Vec::new(),
         replayed: Vec::new(),
         origins: Default::default(),
+        held: Default::default(),
         acknowledge: None,
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Data {
     pub(super) refuses: Option<fn(&Value) -> bool>,
     /// Tables that publishing waits for.
     pub(super) blocked: BTreeSet<String>,
+    /// Tables that nothing can be staged for, and of what class that error is.
+    pub(super) broken: BTreeMap<String, Retry>,
 }
 
 #[derive(Clone)]

@@ -107,12 +107,17 @@ pub async fn a_receipt_that_says_parked_publishes_nothing(pair: Pair) {
     assert_eq!(pair.one.pipeline("p").await.expect("known").published, BTreeMap::from([("other".to_owned(), 1)]));
 }
 
-/// Repair: the table was deleted on purpose, so nothing waits for it any more.
-pub async fn a_forgotten_table_has_no_parked_parts(pair: Pair) {
+/// Repair: the table was deleted on purpose. What waits for it is nowhere else, so that only somebody who says so gives it up.
+pub async fn parked_parts_are_given_up_only_by_name(pair: Pair) {
     let lease = lease_of(&*pair.one, "p", LONG).await;
     let entry = journal(&*pair.one, &lease, "t1", |draft| draft.committables.push(committable("other"))).await;
     let entry = entry.expect("journalled");
     pair.one.complete(parking(&entry, lease.epoch, &["orders", "other"])).await.expect("completed");
     pair.one.forget_table("p", "orders").await.expect("forgotten");
+    assert_eq!(parked(&*pair.two).await.len(), 2);
+    for _ in 0..2 {
+        pair.one.give_up_parked("p", "orders").await.expect("given up");
+    }
+    pair.one.give_up_parked("never", "orders").await.expect("nothing is parked there");
     assert_eq!(parked(&*pair.two).await.iter().map(|part| part.table.as_str()).collect::<Vec<_>>(), ["other"]);
 }

@@ -53,8 +53,8 @@ pub async fn run(console: &Console, store: &Path, args: &ReplayArgs) -> Result<u
             Some(file) => file.open_destination(&surroundings(store, pipeline.disposition))?,
             None => open_dataset(&place, store)?,
         };
-        let letters: Arc<dyn Letters> =
-            Arc::new(Kept { books: books.clone(), ids, dataset: place.clone(), corrections: corrections.clone() });
+        let (corrections, table) = (corrections.clone(), args.table.clone());
+        let letters: Arc<dyn Letters> = Arc::new(Kept { books: books.clone(), ids, dataset: place.clone(), corrections, table });
         let reporter = Arc::new(Reporter::new(console));
         let (books, observer, stop) = (books.clone(), reporter.clone(), stop.clone());
         let endless = file.as_ref().map(|file| file.open_source(&surroundings(store, pipeline.disposition))).transpose()?;
@@ -85,11 +85,7 @@ pub async fn run(console: &Console, store: &Path, args: &ReplayArgs) -> Result<u
 }
 
 /// The ids to replay, by pipeline: those named, else those corrected, narrowed to the open ones that the filters leave.
-async fn choose(
-    books: &Arc<dyn Store>,
-    args: &ReplayArgs,
-    corrections: &BTreeMap<String, Vec<u8>>,
-) -> Result<BTreeMap<String, Vec<String>>> {
+async fn choose(books: &Arc<dyn Store>, args: &ReplayArgs, corrections: &Corrections) -> Result<BTreeMap<String, Vec<String>>> {
     let filters = args.pipeline.is_some() || args.run.is_some() || args.code.is_some() || args.all;
     let named: Vec<String> =
         if args.ids.is_empty() && !filters { corrections.keys().cloned().collect() } else { args.ids.clone() };
@@ -146,8 +142,16 @@ fn pipeline(name: &str, file: Option<&PipelineFile>, args: &ReplayArgs) -> Resul
     Ok((pipeline, place))
 }
 
-/// Payloads by id, from lines such as `dead-letters show --json` writes.
-fn corrections(path: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+/// What a person wrote of letters, by their ids.
+type Corrections = BTreeMap<String, Correction>;
+
+struct Correction {
+    payload: Vec<u8>,
+    table: Option<String>,
+}
+
+/// From lines such as `dead-letters show --json` writes.
+fn corrections(path: &Path) -> Result<Corrections> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| Error::new(Kind::Usage, code::USAGE, format!("{} cannot be read", path.display())).caused_by(e))?;
     let mut found = BTreeMap::new();
@@ -166,7 +170,7 @@ fn corrections(path: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
             (None, Some(bytes)) => base64(bytes).ok_or_else(|| wrong("`payload_bytes` is not base64".to_owned()))?,
             (None, None) => return Err(wrong(format!("dead letter {id} has no `payload`"))),
         };
-        if found.insert(id.to_owned(), payload).is_some() {
+        if found.insert(id.to_owned(), Correction { payload, table: text("table").map(str::to_owned) }).is_some() {
             return Err(wrong(format!("dead letter {id} is there twice")));
         }
     }
@@ -197,7 +201,7 @@ fn tell(console: &Console, outcome: &Outcome, place: &Dataset, kept: &BTreeMap<S
     console.warning(still);
     let file = args.pipeline_file.as_ref().map_or_else(String::new, |file| format!(" --pipeline-file {}", file.display()));
     console.note(format!(
-        "\nnext: longshore dead-letters show ID --json > letters.jsonl   (correct the payload)\n      longshore dead-letters replay{file} --from letters.jsonl"
+        "\nnext: longshore dead-letters show ID --json > letters.jsonl   (correct the payload, or the table)\n      longshore dead-letters replay{file} --from letters.jsonl"
     ));
     Ok(())
 }
@@ -207,7 +211,9 @@ struct Kept {
     books: Arc<dyn Store>,
     ids: Vec<String>,
     dataset: Dataset,
-    corrections: Arc<BTreeMap<String, Vec<u8>>>,
+    corrections: Arc<Corrections>,
+    /// The table for all.
+    table: Option<String>,
 }
 
 #[async_trait]
@@ -221,7 +227,7 @@ impl Letters for Kept {
             sizes.insert(row["id"].as_str().unwrap_or_default().to_owned(), row["bytes"].as_u64().unwrap_or_default());
         }
         let size = |id: &String| {
-            let corrected = self.corrections.get(id).map(|payload| payload.len() as u64);
+            let corrected = self.corrections.get(id).map(|correction| correction.payload.len() as u64);
             corrected.or_else(|| sizes.get(id).copied()).unwrap_or_default()
         };
         Ok(self.ids.iter().filter(|id| open.contains(*id)).map(|id| (id.clone(), size(id))).collect())
@@ -254,8 +260,12 @@ impl Kept {
             Some(Value::Null) | None => None,
             Some(value) => Some(value.clone()),
         };
-        let payload = if let Some(corrected) = self.corrections.get(id) {
-            Payload::Inline(corrected.clone())
+        let correction = self.corrections.get(id);
+        let before = text("table");
+        let corrected = correction.and_then(|correction| correction.table.as_deref()).filter(|table| Some(*table) != before);
+        let named = self.table.as_deref().or(corrected);
+        let payload = if let Some(correction) = correction {
+            Payload::Inline(correction.payload.clone())
         } else if let Some(payload) = text("payload") {
             Payload::Inline(payload.as_bytes().to_vec())
         } else if let Some(bytes) = text("payload_bytes").and_then(base64) {
@@ -265,6 +275,7 @@ impl Kept {
             let length = std::fs::metadata(&path).map_err(|e| gone("the payload").caused_by(e))?.len();
             Payload::File { path, offset: 0, length, temporary: false }
         };
-        Ok(Letter { id: id.to_owned(), table: text("table").map(str::to_owned), payload, decoding })
+        let table = named.or(before).map(str::to_owned);
+        Ok(Letter { id: id.to_owned(), table, readdressed: named.is_some(), payload, decoding })
     }
 }

@@ -51,7 +51,7 @@ async fn agree(console: &Console, books: &Arc<dyn Store>, destination: &Arc<dyn 
         return Ok(());
     }
     let tables: Vec<String> = schemas().into_keys().collect();
-    for finding in repair(books.clone(), destination.clone(), name, &tables, true).await? {
+    for finding in repair(books.clone(), destination.clone(), name, &tables, &[], true).await? {
         console.warning(format!("{}; it is copied anew", finding.what));
     }
     Ok(())
