@@ -136,8 +136,14 @@ async fn serve(shared: &Arc<Shared>, job: &Job, schedule: &Schedule, at: DateTim
         let again = shared.now() + TimeDelta::from_std(pauses.after(&error, began.elapsed())).unwrap_or(TimeDelta::MAX);
         let next = schedule.next(at).filter(|next| *next <= again);
         // What a person cancelled was meant to stop.
-        if next.is_some() || error.kind() == Kind::Interrupted {
+        if error.kind() == Kind::Interrupted {
             return failed(shared, job, &error, State::Waiting, schedule.next(shared.now()));
+        }
+        if let Some(next) = next {
+            failed(shared, job, &error, State::Waiting, Some(next.max(shared.now())));
+            // The turn is kept until then, lest every other server tries this time once more.
+            shared.sleep_until(next, stop).await;
+            return;
         }
         failed(shared, job, &error, State::Retrying, Some(again));
         if !shared.sleep_until(again, stop).await {

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, TimeDelta};
 use futures::future::BoxFuture;
 use longshore_core::error::{Error, Kind as ErrorKind, Place, Retry, code};
-use longshore_core::event::{Flow, Observer, RunEvent, Summary};
+use longshore_core::event::{Flow, Observer, RunEvent, Status, Summary};
 use longshore_engine::Outcome;
 use longshore_store::MemoryStore;
 use tokio::task::JoinHandle;
@@ -25,6 +25,8 @@ use super::*;
 struct Call {
     /// Which of the pipeline's runs, from 1.
     number: usize,
+    /// The time that it is for.
+    at: Option<DateTime<Utc>>,
     observer: Arc<dyn Observer>,
     stop: Stop,
 }
@@ -81,6 +83,23 @@ impl Fake {
         Self::new(move |_| async move { Err(Error::new(ErrorKind::Destination, code::BUG, "refused").with_retry(retry)) })
     }
 
+    /// One that ends at once, with this status, in the history of a store.
+    fn kept(store: &Arc<dyn Store>, status: Status) -> Self {
+        let store = store.clone();
+        Self::new(move |call| {
+            let store = store.clone();
+            async move {
+                let run = store.begin_run("a").await?;
+                let (pipeline, destination) = ("a".to_owned(), "w/main".to_owned());
+                let started = RunEvent::Started { pipeline, inputs: vec![], destination, process: 7, run_time: call.at };
+                let finished = RunEvent::Finished { status, error: None, code: None, summary: Summary::default() };
+                store.append_events(&run, &[started, finished]).await?;
+                let refused = Error::new(ErrorKind::Destination, code::BUG, "refused").with_retry(Retry::AfterFix);
+                if status == Status::Succeeded { Ok(Outcome { run, ..well() }) } else { Err(refused) }
+            }
+        })
+    }
+
     /// When each run began, in seconds since the test did.
     fn seconds(&self) -> Vec<u64> {
         locked(&self.0.calls).iter().map(|(seconds, _)| *seconds).collect()
@@ -115,7 +134,7 @@ impl Runner for Fake {
         };
         inside.most_at_once.fetch_max(inside.at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
         let _leaving = Leaving(&inside.at_once);
-        (inside.act)(Call { number, observer, stop }).await
+        (inside.act)(Call { number, at, observer, stop }).await
     }
 }
 
@@ -200,8 +219,14 @@ impl World {
     }
 
     fn with(files: Vec<File>, store: Arc<dyn Store>) -> Self {
+        Self::later(0, files, store)
+    }
+
+    /// One whose wall clock begins so many seconds after dawn.
+    fn later(seconds: i64, files: Vec<File>, store: Arc<dyn Store>) -> Self {
         let began = Instant::now();
-        let clock = move || dawn() + TimeDelta::from_std(began.elapsed()).expect("a short time");
+        let start = dawn() + TimeDelta::seconds(seconds);
+        let clock = move || start + TimeDelta::from_std(began.elapsed()).expect("a short time");
         let (folder, told, stop) = (Arc::new(Folder(Mutex::new(Some(files)))), Arc::new(Told::default()), Stop::default());
         let shared = Arc::new(Shared { board: Arc::default(), store, listener: told.clone(), clock: Arc::new(clock) });
         let supervisor = Supervisor::new(shared.clone(), folder.clone());

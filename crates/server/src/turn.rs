@@ -12,8 +12,8 @@ use tokio::task::JoinHandle;
 
 /// How long the right to a turn is valid unless renewed; it is renewed six times as often.
 const VALID: Duration = Duration::from_secs(30);
-/// How many of the newest runs are looked at: others may have been run by hand, for other times.
-const NEWEST: usize = 5;
+/// How many of the newest runs are looked at: others may have failed, or been run by hand for other times.
+const NEWEST: usize = 100;
 /// No two machines' clocks differ by more.
 const SKEW: TimeDelta = TimeDelta::hours(1);
 
@@ -21,7 +21,7 @@ const SKEW: TimeDelta = TimeDelta::hours(1);
 pub(crate) enum Turn {
     /// Nobody else runs the pipeline for this time, or another one, until it is freed.
     Ours(Held),
-    /// It was run for this time.
+    /// It was run for this time, and is done with it.
     Served(Run),
     /// Somebody else has the turn at the moment.
     Elsewhere,
@@ -89,23 +89,25 @@ impl Drop for Held {
     }
 }
 
-/// The run that has served this time, if one has: a run for it or for a later time, or one that somebody began after it. Asked by the holder
+/// The run that has served this time, if one has: one for it or for a later time, or one that somebody began after it. Asked by the holder
 /// of the turn only: nobody else is at it.
+///
+/// Only what ended well serves, or what a person cancelled, who meant it to stop. A run that failed, whose process died, or that was stopped
+/// with its server has left something to be landed, and does not hide an older one that left nothing.
 async fn served(store: &Arc<dyn Store>, pipeline: &str, at: DateTime<Utc>) -> Result<Option<Run>> {
     for run in store.runs(Some(pipeline), NEWEST).await? {
         if run.started_at < at - SKEW {
             break;
         }
+        let serves = match run.status {
+            Status::Succeeded => true,
+            Status::Cancelled => store.cancel_requested(&run.id).await?,
+            Status::Failed | Status::Pending | Status::Running => false,
+        };
         // By its own word and not by when it began: the clocks of two machines differ.
-        if logical_time(store, &run).await? < at {
-            continue;
+        if serves && logical_time(store, &run).await? >= at {
+            return Ok(Some(run));
         }
-        return Ok(match run.status {
-            Status::Succeeded | Status::Failed => Some(run),
-            // Its process died, or was stopped before it was done: the rest is still to be landed. What a person cancelled is not.
-            Status::Pending | Status::Running => None,
-            Status::Cancelled => store.cancel_requested(&run.id).await?.then_some(run),
-        });
     }
     Ok(None)
 }

@@ -1,7 +1,5 @@
 //! Scheduled pipelines: when they run, for which times, and which of several servers runs them.
 
-use longshore_core::event::Status;
-
 use super::*;
 use crate::turn::{self, Turn};
 
@@ -117,14 +115,7 @@ async fn a_server_waits_while_another_has_the_turn_and_takes_over_when_it_is_gon
 /// Whether a time is served by a run that began after it and ended like this.
 async fn is_served(end: Option<Status>, cancelled: bool) -> bool {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let run = store.begin_run("a").await.expect("registered");
-    if cancelled {
-        store.request_cancel(&run).await.expect("asked");
-    }
-    if let Some(status) = end {
-        let finished = RunEvent::Finished { status, error: None, code: None, summary: Summary::default() };
-        store.append_events(&run, &[finished]).await.expect("written");
-    }
+    let run = ended(&store, end, cancelled).await;
     let an_hour = TimeDelta::hours(1);
     let Turn::Ours(held) = turn::take(&store, "a", Utc::now() + an_hour).await.expect("an answer") else {
         panic!("a run is of no time after it");
@@ -136,6 +127,19 @@ async fn is_served(end: Option<Status>, cancelled: bool) -> bool {
         Turn::Served(by) => by.id == run,
         Turn::Elsewhere => panic!("it was freed"),
     }
+}
+
+/// Registers a run by hand that ended like this, or not at all.
+async fn ended(store: &Arc<dyn Store>, end: Option<Status>, cancelled: bool) -> String {
+    let run = store.begin_run("a").await.expect("registered");
+    if cancelled {
+        store.request_cancel(&run).await.expect("asked");
+    }
+    if let Some(status) = end {
+        let finished = RunEvent::Finished { status, error: None, code: None, summary: Summary::default() };
+        store.append_events(&run, &[finished]).await.expect("written");
+    }
+    run
 }
 
 /// Registers a run that ended well, for this time if it has one.
@@ -196,10 +200,42 @@ async fn when_it_last_went_well_is_known_from_the_start() {
 }
 
 #[tokio::test]
-async fn a_time_is_served_by_a_run_that_ended_or_that_a_person_cancelled_not_by_one_that_died_or_was_stopped() {
+async fn a_time_is_served_by_a_run_that_ended_well_or_that_a_person_cancelled_and_by_no_other() {
     assert!(is_served(Some(Status::Succeeded), false).await);
-    assert!(is_served(Some(Status::Failed), false).await);
     assert!(is_served(Some(Status::Cancelled), true).await);
+    assert!(!is_served(Some(Status::Failed), false).await);
     assert!(!is_served(Some(Status::Cancelled), false).await);
     assert!(!is_served(None, false).await);
+}
+
+#[tokio::test]
+async fn a_run_that_served_a_time_is_found_behind_newer_ones_that_did_not() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let at = Utc::now() - TimeDelta::hours(1);
+    let run = ran(&store, Some(at)).await;
+    for end in [Some(Status::Failed), Some(Status::Cancelled), None] {
+        for _ in 0..4 {
+            ended(&store, end, false).await;
+        }
+    }
+    assert!(matches!(turn::take(&store, "a", at).await, Ok(Turn::Served(by)) if by.id == run));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_failed_is_tried_again_by_whoever_comes_after_its_server() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let (failing, mended) = (Fake::kept(&store, Status::Failed), Fake::kept(&store, Status::Succeeded));
+    let first = World::with(vec![scheduled("a.yaml", "a", "0 * * * *", &failing)], store.clone());
+    seconds(3600 - 20).await;
+    assert_eq!(minutes(&failing), [3570], "it waits to try again");
+    first.end().await;
+    // Its clock begins anew, a moment before the hour.
+    let second = World::later(3590, vec![scheduled("a.yaml", "a", "0 * * * *", &mended)], store.clone());
+    seconds(60).await;
+    assert_eq!(minutes(&mended), [3570], "for the same time, at once");
+    second.end().await;
+    let third = World::later(3700, vec![scheduled("a.yaml", "a", "0 * * * *", &mended)], store);
+    seconds(60).await;
+    assert_eq!(mended.seconds().len(), 1, "it is done with");
+    third.end().await;
 }
