@@ -312,7 +312,7 @@ impl<'a> Pass<'a> {
         let mut all = [numbers, gone_numbers].concat();
         all.sort_unstable();
         let operation = |&index: &u32| if is_upsert(index) { Operation::Upsert } else { Operation::Delete };
-        let order = |&index: &u32| self.messages.from(index).order(self.messages.time(index));
+        let order = |&index: &u32| self.messages.order(index);
         Ok(Changes { rows, operations: all.iter().map(operation).collect(), order: all.iter().map(order).collect() })
     }
 

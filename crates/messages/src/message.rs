@@ -15,6 +15,8 @@ pub struct Message<'a> {
     pub from: From<'a>,
     /// When it was written, as the broker says it. Kept in microseconds.
     pub time: Option<DateTime<Utc>>,
+    /// The latest time of its partition's messages up to this one, where a source keeps that for the order of changes.
+    pub latest: Option<DateTime<Utc>>,
 }
 
 /// The coordinates of a message.
@@ -78,6 +80,7 @@ struct Entry {
     source: u32,
     at: At,
     time: Option<DateTime<Utc>>,
+    latest: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -118,7 +121,8 @@ impl Messages {
         self.size += (self.bytes.len() - before + names) as u64;
         let time = message.time.map(|time| time.trunc_subsecs(6));
         self.oldest = self.oldest.into_iter().chain(time).min();
-        self.entries.push(Entry { key, value, headers: (first, message.headers.len() as u32), source, at, time });
+        let (headers, latest) = ((first, message.headers.len() as u32), message.latest);
+        self.entries.push(Entry { key, value, headers, source, at, time, latest });
     }
 
     /// How many.
@@ -210,6 +214,27 @@ impl Messages {
         self.entries[index as usize].time
     }
 
+    /// The latest time of its partition's messages up to the one at an index, where that is known.
+    pub(crate) fn latest(&self, index: u32) -> Option<DateTime<Utc>> {
+        self.entries[index as usize].latest
+    }
+
+    /// A text whose order is the order of the changes of one key. Pub/Sub gives the messages of an ordering key ascending times, and ids that
+    /// ascend within one. Kafka's offsets count within a partition only, and a key may move to another one: there the latest time comes first.
+    pub(crate) fn order(&self, index: u32) -> String {
+        // Destinations take order keys of 32 bytes.
+        match self.from(index) {
+            From::Kafka { offset, .. } => match self.latest(index) {
+                // Tables may hold offsets of 20 digits from before; these begin with 0.
+                Some(latest) => format!("1{:013}{:018}", millis(latest), offset.clamp(0, LAST_OFFSET)),
+                None => format!("{:020}", offset.unsigned_abs()),
+            },
+            From::PubSub { id, .. } => {
+                format!("{:013}{:019}", self.time(index).map_or(0, millis), number_of(id) % 10_000_000_000_000_000_000)
+            }
+        }
+    }
+
     /// The bytes of the key and the value of the message at an index.
     pub(crate) fn size(&self, index: u32) -> usize {
         let entry = &self.entries[index as usize];
@@ -233,19 +258,14 @@ impl From<'_> {
             From::PubSub { id, .. } => number_of(id),
         }
     }
+}
 
-    /// A text whose order is the order of the changes of one key. Kafka keeps a key in one partition, in the order of the
-    /// offsets. Pub/Sub gives the messages of an ordering key ascending times, and ids that ascend within one.
-    pub(crate) fn order(&self, time: Option<DateTime<Utc>>) -> String {
-        match self {
-            From::Kafka { offset, .. } => format!("{:020}", offset.unsigned_abs()),
-            From::PubSub { id, .. } => {
-                let millis = time.map_or(0, |time| time.timestamp_millis()).clamp(0, 9_999_999_999_999);
-                // Destinations take order keys of 32 bytes.
-                format!("{millis:013}{:019}", number_of(id) % 10_000_000_000_000_000_000)
-            }
-        }
-    }
+/// The last offset that has a place in an order key.
+const LAST_OFFSET: i64 = 999_999_999_999_999_999;
+
+/// Milliseconds since 1970, in 13 digits.
+fn millis(time: DateTime<Utc>) -> i64 {
+    time.timestamp_millis().clamp(0, 9_999_999_999_999)
 }
 
 /// The number that an id is, or one that only it is likely to have.
@@ -270,6 +290,7 @@ mod tests {
             headers: &headers,
             from: From::Kafka { topic, partition: 3, offset },
             time: Some(time),
+            latest: None,
         };
         let of_pubsub = Message {
             key: None,
@@ -277,6 +298,7 @@ mod tests {
             headers: &[],
             from: From::PubSub { subscription: "s", id: "12", ordering_key: "o" },
             time: None,
+            latest: None,
         };
         let all = [kafka("t", 7, Some(b"{}")), of_pubsub, kafka("u", 8, None), kafka("t", 9, Some(b"x"))];
         let mut messages = Messages::new();
@@ -296,10 +318,18 @@ mod tests {
 
     #[test]
     fn the_order_of_changes_is_text_order_and_fits_what_destinations_take() {
-        let kafka = |offset| From::Kafka { topic: "t", partition: 0, offset }.order(None);
-        assert!(kafka(9) < kafka(10) && kafka(10) < kafka(i64::MAX));
-        let pubsub =
-            |millis, id| From::PubSub { subscription: "s", id, ordering_key: "" }.order(DateTime::from_timestamp_millis(millis));
+        let order = |from, millis: Option<i64>| {
+            let time = millis.and_then(DateTime::from_timestamp_millis);
+            let mut messages = Messages::new();
+            messages.push(Message { key: None, value: None, headers: &[], from, time, latest: time });
+            messages.order(0)
+        };
+        let kafka = |latest, offset| order(From::Kafka { topic: "t", partition: 0, offset }, latest);
+        assert!(kafka(None, 9) < kafka(None, 10) && kafka(None, 10) < kafka(None, i64::MAX));
+        assert!(kafka(Some(5), 9) < kafka(Some(5), 10) && kafka(Some(5), i64::MAX) < kafka(Some(6), 0), "the time comes first");
+        assert!(kafka(None, i64::MAX) < kafka(Some(0), 0), "what tables hold from before is older");
+        assert_eq!(kafka(Some(i64::MAX / 2000), i64::MAX).len(), 32);
+        let pubsub = |millis, id| order(From::PubSub { subscription: "s", id, ordering_key: "" }, Some(millis));
         assert!(pubsub(1, "9") < pubsub(1, "10") && pubsub(1, "10") < pubsub(2, "1"));
         assert!(pubsub(i64::MAX / 2000, "m-1").len() <= 32 && pubsub(0, &u64::MAX.to_string()).len() == 32);
     }

@@ -25,6 +25,9 @@ pub struct Original {
     /// When it was written, as its broker said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<DateTime<Utc>>,
+    /// The latest time of its partition's messages up to it, if it is a change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest: Option<DateTime<Utc>>,
     /// Its key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Bytes>,
@@ -82,6 +85,7 @@ impl Original {
             format: FORMAT.to_owned(),
             origin,
             time: messages.time(index),
+            latest: messages.latest(index),
             key: messages.key(index).map(|key| Bytes(key.to_vec())),
             headers: messages.headers(index).map(|(name, value)| (name.to_owned(), Bytes(value.to_vec()))).collect(),
             tombstone: messages.value(index).is_none(),
@@ -110,6 +114,7 @@ impl Original {
             headers: &headers,
             from,
             time: self.time,
+            latest: self.latest,
         });
     }
 }

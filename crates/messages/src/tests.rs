@@ -40,13 +40,13 @@ pub fn decoder(settings: Value) -> Arc<Decoder> {
 /// A message of partition 2 of the topic `topic`.
 pub fn kafka<'a>(offset: i64, key: Option<&'a [u8]>, value: Option<&'a [u8]>, headers: &'a [(&'a str, &'a [u8])]) -> Message<'a> {
     let time = DateTime::from_timestamp_micros(1_700_000_000_000_000 + offset);
-    Message { key, value, headers, from: From::Kafka { topic: "topic", partition: 2, offset }, time }
+    Message { key, value, headers, from: From::Kafka { topic: "topic", partition: 2, offset }, time, latest: None }
 }
 
 /// A message of the subscription `s`.
 pub fn pubsub<'a>(id: &'a str, value: &'a [u8], attributes: &'a [(&'a str, &'a [u8])]) -> Message<'a> {
     let from = From::PubSub { subscription: "s", id, ordering_key: "" };
-    Message { key: None, value: Some(value), headers: attributes, from, time: DateTime::from_timestamp_micros(1) }
+    Message { key: None, value: Some(value), headers: attributes, from, time: DateTime::from_timestamp_micros(1), latest: None }
 }
 
 /// Messages that have nothing but contents, at offsets from 0.

@@ -25,7 +25,7 @@ async fn decode(decoder: &Arc<Decoder>, contents: &[Vec<u8>]) -> longshore_core:
     let mut messages = Messages::new();
     for (offset, content) in (0..).zip(contents) {
         let from = From::Kafka { topic: "topic", partition: 0, offset };
-        messages.push(Message { key: None, value: Some(content), headers: &[], from, time: None });
+        messages.push(Message { key: None, value: Some(content), headers: &[], from, time: None, latest: None });
     }
     let decode = decoder.decode(messages);
     tokio::task::spawn_blocking(move || {

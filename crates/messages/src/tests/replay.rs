@@ -63,16 +63,19 @@ fn a_change_keeps_its_order_and_a_tombstone_stays_one() {
     let decoder = decoder(json!({"changes": true}));
     let mut messages = Messages::new();
     messages.push(kafka(5, Some(b"\"k\""), None, &[]));
-    messages.push(kafka(6, Some(b"\"k\""), Some(b""), &[]));
+    let latest = DateTime::from_timestamp_millis(1_700_000_000_123);
+    messages.push(Message { latest, ..kafka(6, Some(b"\"k\""), Some(b""), &[]) });
     let schema = json!([{"name": "other", "type": "STRING"}]);
     let got = decoder.decode(messages).decode(&tables(Contract::Freeze, &[("t", schema)])).expect("decoded");
     let rejects: Vec<&Reject> = all_rejects(&got).collect();
     assert_eq!(rejected(&got), [(Some("t"), "unknown_column", 5), (Some("t"), "json_invalid", 6)]);
     let known = tables(Contract::Freeze, &[("t", columns(&[("key", "STRING"), ("n", "INT64")]))]);
-    for (reject, payload, operation) in [(rejects[0], "", Operation::Delete), (rejects[1], r#"{"n":1}"#, Operation::Upsert)] {
+    let orders = [format!("{:020}", 5), format!("11700000000123{:018}", 6)];
+    let of = [(rejects[0], "", Operation::Delete), (rejects[1], r#"{"n":1}"#, Operation::Upsert)];
+    for ((reject, payload, operation), order) in of.into_iter().zip(orders) {
         let again = decoder.again(&letter(reject, payload)).expect("a message").decode(&known).expect("decoded");
         let Rows::Changes(changes) = &again.batches[0].rows else { panic!("changes") };
-        assert_eq!((&changes.operations, &changes.order), (&vec![operation], &vec![format!("{:020}", reject.index)]));
+        assert_eq!((&changes.operations, &changes.order), (&vec![operation], &vec![order]));
     }
 }
 

@@ -12,7 +12,8 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 
 use crate::handover::{Dropped, Item};
-use crate::place::{Outcome, PATIENCE, Placed, Wanted, Whence, offset_of};
+use crate::place::{Outcome, PATIENCE, Placed, Wanted, Whence};
+use crate::point::Point;
 use crate::reader::{Command, Placement, Purpose, Reader};
 use crate::slots::{Identity, Name, Slot, State};
 use crate::survey::list;
@@ -75,12 +76,13 @@ impl Reader {
             }
             slot.covered = match &dropped.from {
                 None => None,
-                Some(from) => match offset_of(&slot.identity.partition, from) {
-                    Ok(offset) => Some(offset),
+                Some(from) => match Point::of(&slot.identity.partition, from) {
+                    Ok(point) => Some(point),
                     Err(error) => return self.fail(error),
                 },
             };
             slot.next = dropped.begun;
+            slot.latest = slot.covered.or(slot.start).and_then(|point| point.latest);
             slot.at_end = false;
             back.push(dropped.name);
         }
@@ -278,6 +280,7 @@ impl Reader {
         slot.identity = placed.identity.clone();
         slot.covered = placed.covered;
         slot.start = placed.start;
+        slot.latest = placed.covered.or(placed.start).and_then(|point| point.latest);
         self.announce(&placed.name);
     }
 
@@ -366,6 +369,7 @@ fn slot(name: &Name, identity: &Identity, next: i64, state: State) -> Slot {
         identity: identity.clone(),
         covered: None,
         next,
+        latest: None,
         start: None,
         at_end: false,
         quiet_since: Instant::now(),

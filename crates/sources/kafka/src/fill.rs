@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
-use longshore_core::position::{Delta, Position};
+use longshore_core::position::Delta;
 use longshore_messages::{From, Message, Messages};
 
 use crate::handover::{Filled, Item, Part};
 use crate::native::Record;
+use crate::point::{Point, later};
 use crate::reader::Reader;
 use crate::slots::{Identity, Name, Slot, State};
 
@@ -30,9 +31,9 @@ pub(crate) struct Filling {
 struct Begun {
     name: Name,
     identity: Identity,
-    from: Option<i64>,
+    from: Option<Point>,
     begun: i64,
-    to: i64,
+    to: Point,
 }
 
 impl Filling {
@@ -68,7 +69,7 @@ impl Filling {
                 identity: slot.identity.clone(),
                 from: slot.covered,
                 begun: slot.next,
-                to: slot.next,
+                to: Point { offset: slot.next, latest: slot.latest },
             };
             self.parts.push(begun);
             self.parts.len() - 1
@@ -94,8 +95,12 @@ impl Reader {
         if slot.state != State::Reading || offset < slot.next {
             return;
         }
-        let part = self.filling.part(slot);
-        part.to = offset + 1;
+        let time = record.time();
+        if self.changes {
+            slot.latest = Some(later(slot.latest, time));
+        }
+        let (latest, change) = (slot.latest, self.changes);
+        self.filling.part(slot).to = Point { offset: offset + 1, latest };
         slot.next = offset + 1;
         slot.at_end = false;
         self.told = false;
@@ -106,7 +111,8 @@ impl Reader {
             value: record.value(),
             headers: &headers,
             from: From::Kafka { topic: record.topic(), partition: record.partition(), offset },
-            time: record.time().and_then(DateTime::from_timestamp_millis),
+            time: time.and_then(DateTime::from_timestamp_millis),
+            latest: latest.filter(|_| change).and_then(DateTime::from_timestamp_millis),
         });
     }
 
@@ -120,9 +126,9 @@ impl Reader {
         }
         slot.at_end = true;
         slot.quiet_since = Instant::now();
-        let worth = offset - slot.covered.unwrap_or(slot.next) >= EMPTY_OFFSETS;
+        let worth = offset - slot.covered.map_or(slot.next, |covered| covered.offset) >= EMPTY_OFFSETS;
         if offset > slot.next && (slot.part.is_some() || worth) {
-            self.filling.part(slot).to = offset;
+            self.filling.part(slot).to.offset = offset;
         }
         slot.next = offset;
     }
@@ -130,7 +136,7 @@ impl Reader {
     /// Covers offsets without a record at the ends of partitions that are quiet.
     pub(crate) fn cover_quiet_ends(&mut self) {
         for slot in self.slots.iter_mut() {
-            let behind = slot.covered.is_some_and(|covered| covered < slot.next);
+            let behind = slot.covered.is_some_and(|covered| covered.offset < slot.next);
             let quiet = slot.state == State::Reading && slot.at_end && slot.quiet_since.elapsed() >= QUIET;
             if behind && quiet && slot.part.is_none() {
                 self.filling.part(slot);
@@ -150,7 +156,8 @@ impl Reader {
                 slot.covered = Some(part.to);
                 slot.part = None;
             }
-            let delta = Delta { partition: part.identity.partition, from: part.from.map(position), to: position(part.to) };
+            let delta =
+                Delta { partition: part.identity.partition, from: part.from.map(Point::position), to: part.to.position() };
             parts.push(Part { name: part.name, delta, begun: part.begun });
         }
         self.handover.push(Item::Filled(Filled { messages, parts }));
@@ -161,8 +168,8 @@ impl Reader {
         let Some(slot) = self.slots.get(name) else { return };
         let (None, Some(start)) = (slot.covered, slot.start) else { return };
         slot.covered = Some(start);
-        let delta = Delta { partition: slot.identity.partition.clone(), from: None, to: position(start) };
-        let part = Part { name: name.clone(), delta, begun: start };
+        let delta = Delta { partition: slot.identity.partition.clone(), from: None, to: start.position() };
+        let part = Part { name: name.clone(), delta, begun: start.offset };
         self.handover.push(Item::Filled(Filled { messages: Messages::new(), parts: vec![part] }));
     }
 
@@ -171,9 +178,4 @@ impl Reader {
         self.filling.take();
         self.slots.iter_mut().for_each(|slot| slot.part = None);
     }
-}
-
-/// The position of an offset. Offsets are never negative here.
-pub(crate) fn position(offset: i64) -> Position {
-    Position::from_count(u64::try_from(offset).unwrap_or(0))
 }

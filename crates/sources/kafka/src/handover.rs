@@ -274,7 +274,7 @@ mod tests {
         let mut all = Messages::new();
         if messages {
             let from = From::Kafka { topic: "t", partition: 0, offset: 0 };
-            all.push(Message { key: None, value: Some(b"v"), headers: &[], from, time: None });
+            all.push(Message { key: None, value: Some(b"v"), headers: &[], from, time: None, latest: None });
         }
         let part = |(number, from, to): &(i32, Option<u64>, u64)| Part {
             name: Name { topic: "t".into(), number: *number },

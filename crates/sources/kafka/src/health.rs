@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use longshore_core::error::Error;
 use longshore_core::event::Events;
 
@@ -23,6 +24,8 @@ const DENIED_FOR: Duration = Duration::from_secs(60);
 const EMPTY_HANDED: Duration = Duration::from_secs(10);
 /// How often small things are seen to: lags are written down, quiet ends covered.
 const EVERY_SECOND: Duration = Duration::from_secs(1);
+/// How far ahead of this machine's clock records may be without a word, in milliseconds.
+const AHEAD: i64 = 3_600_000;
 
 /// What is known of the brokers.
 #[derive(Default)]
@@ -36,6 +39,8 @@ pub(crate) struct Health {
     seen_to: Option<Instant>,
     /// Since when this is a member that was given nothing yet.
     empty_handed: Option<Instant>,
+    /// It was said that a partition's records are ahead of the time.
+    ahead: bool,
 }
 
 /// What a look found.
@@ -102,6 +107,7 @@ impl Reader {
             self.handover.set_lags(self.lags());
             self.cover_quiet_ends();
             self.find_out_that_there_is_nothing();
+            self.tell_of_times_to_come();
         }
         if !self.health.is_due() {
             return;
@@ -123,6 +129,21 @@ impl Reader {
             handover.ask(Command::Checked(Checked { topics: answer, ends }));
             waker.wake();
         });
+    }
+
+    /// A change that moves away from a partition whose time is ahead is taken for an older one.
+    fn tell_of_times_to_come(&mut self) {
+        let now = Utc::now().timestamp_millis();
+        let ahead = self.slots.iter().find(|slot| slot.latest.is_some_and(|latest| latest > now + AHEAD));
+        if let (Some(slot), false) = (ahead, self.health.ahead) {
+            self.health.ahead = true;
+            let time = slot.latest.and_then(DateTime::from_timestamp_millis).unwrap_or_default();
+            self.events.warn(format!(
+                "a record of {} says that it was written at {time}: until then, changes of a key that moves from there to another partition \
+                 are taken for older ones",
+                slot.name
+            ));
+        }
     }
 
     /// A member without partitions has joined, too.

@@ -17,6 +17,7 @@ mod letters;
 mod native;
 mod oauth;
 mod place;
+mod point;
 mod reader;
 mod slots;
 mod source;

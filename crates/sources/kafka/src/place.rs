@@ -8,12 +8,13 @@ use futures::stream::{StreamExt, TryStreamExt};
 use longshore_core::Result;
 use longshore_core::error::{Error, Kind, Retry, code};
 use longshore_core::event::Events;
-use longshore_core::position::{Partition, Position};
+use longshore_core::position::Partition;
 use longshore_core::stream::Progress;
 
 use crate::begin::{Begin, begin};
 use crate::config::{Isolation, Start};
 use crate::native::{About, Client, Described};
+use crate::point::Point;
 use crate::slots::{Identity, Name};
 use crate::survey::{Survey, describe_topics, survey};
 
@@ -56,7 +57,7 @@ pub(crate) struct Wanted {
 #[derive(Debug, Clone)]
 pub(crate) enum Whence {
     /// From where the journal says. If it says nothing, a start that was chosen before for the topic of this id stays.
-    Journal { chosen: Option<(Identity, i64)> },
+    Journal { chosen: Option<(Identity, Point)> },
     /// From where it has been read to, as far as that is still there.
     Here { identity: Identity, next: i64, truncated: bool },
 }
@@ -74,11 +75,11 @@ pub(crate) struct Placed {
     pub(crate) name: Name,
     pub(crate) identity: Identity,
     /// The journal's position.
-    pub(crate) covered: Option<i64>,
+    pub(crate) covered: Option<Point>,
     /// The offset to read first.
     pub(crate) next: i64,
     /// The same, if it was `start` that said so and the journal does not know yet.
-    pub(crate) start: Option<i64>,
+    pub(crate) start: Option<Point>,
     pub(crate) end: i64,
     /// Whether only the offset to read was looked for ([`Whence::Here`]).
     pub(crate) here: bool,
@@ -102,7 +103,7 @@ impl Placing {
                 None => outcomes.push(Outcome::Later(wanted.name, "the broker does not tell about the topic".to_owned())),
             }
         }
-        let positions: Vec<Option<i64>> =
+        let positions: Vec<Option<Point>> =
             futures::stream::iter(known.iter().map(|(identity, wanted)| asked(identity, wanted)).collect::<Vec<_>>())
                 .map(|partition| self.journalled(partition))
                 .buffered(AT_ONCE)
@@ -138,7 +139,7 @@ impl Placing {
             };
             let identity = Identity::new(&self.cluster, &wanted.name, described.id.clone());
             // Nobody has begun with it: it is at its end only if there is nothing.
-            let position = self.position(&identity.partition).await?.unwrap_or(survey.low);
+            let position = self.position(&identity.partition).await?.map_or(survey.low, |point| point.offset);
             if position < survey.high {
                 return Ok(false);
             }
@@ -179,18 +180,18 @@ impl Placing {
     }
 
     /// The journal's position, waited for.
-    async fn journalled(&self, partition: Option<Partition>) -> Result<Option<i64>> {
+    async fn journalled(&self, partition: Option<Partition>) -> Result<Option<Point>> {
         match partition {
             Some(partition) => self.position(&partition).await,
             None => Ok(None),
         }
     }
 
-    async fn position(&self, partition: &Partition) -> Result<Option<i64>> {
+    async fn position(&self, partition: &Partition) -> Result<Option<Point>> {
         let mut wait = Duration::from_millis(200);
         loop {
             match self.progress.position(partition).await {
-                Ok(position) => return position.map(|position| offset_of(partition, &position)).transpose(),
+                Ok(position) => return position.map(|position| Point::of(partition, &position)).transpose(),
                 Err(error) if error.retry() == Retry::Backoff => {
                     tracing::debug!(%partition, error = ?error, "the journal does not tell a position; again soon");
                     tokio::time::sleep(wait).await;
@@ -210,7 +211,7 @@ impl Placing {
         blocking(move || survey(&client, &names, time, PATIENCE)).await
     }
 
-    async fn decide(&self, wanted: Wanted, identity: Identity, position: Option<i64>, survey: &Survey) -> Result<Placed> {
+    async fn decide(&self, wanted: Wanted, identity: Identity, position: Option<Point>, survey: &Survey) -> Result<Placed> {
         let name = wanted.name;
         let here = matches!(wanted.whence, Whence::Here { .. });
         let placed = |covered, next, start| Placed {
@@ -232,10 +233,10 @@ impl Placing {
             Whence::Journal { chosen } => match (position, chosen) {
                 (Some(position), _) => position,
                 (None, Some((of, start))) if of == identity => {
-                    return Ok(placed(None, self.above_low(&name, start, survey), Some(start)));
+                    return Ok(placed(None, self.above_low(&name, start.offset, survey), Some(start)));
                 }
                 (None, _) => match self.nameless_position(&name, &identity).await? {
-                    Some(position) => return Ok(placed(None, position, Some(position))),
+                    Some(position) => return Ok(placed(None, position.offset, Some(position))),
                     None => {
                         let (next, start) = self.first(&name, &identity, survey)?;
                         return Ok(placed(None, next, start));
@@ -243,7 +244,7 @@ impl Placing {
                 },
             },
         };
-        Ok(placed(Some(position), self.above_low(&name, position, survey), None))
+        Ok(placed(Some(position), self.above_low(&name, position.offset, survey), None))
     }
 
     /// The first offset that is still there, from this one on. What is gone is told.
@@ -260,7 +261,7 @@ impl Placing {
     }
 
     /// The position under the name that the partition had while the brokers had no ids of topics.
-    async fn nameless_position(&self, name: &Name, identity: &Identity) -> Result<Option<i64>> {
+    async fn nameless_position(&self, name: &Name, identity: &Identity) -> Result<Option<Point>> {
         match identity.id {
             Some(_) => self.position(&Identity::new(&self.cluster, name, None).partition).await,
             None => Ok(None),
@@ -268,7 +269,7 @@ impl Placing {
     }
 
     /// Where a partition begins that was never read: the offset, and the same again if it was chosen.
-    fn first(&self, name: &Name, identity: &Identity, survey: &Survey) -> Result<(i64, Option<i64>)> {
+    fn first(&self, name: &Name, identity: &Identity, survey: &Survey) -> Result<(i64, Option<Point>)> {
         let recreated = self.recreated(name, identity);
         let added = recreated || self.before.get(&*name.topic).is_none_or(|&partitions| name.number >= partitions);
         let begins = if added { Begin::Earliest } else { Begin::of(&self.start, name) };
@@ -277,7 +278,7 @@ impl Placing {
                 if let Begin::Offset(named) = begins {
                     self.above_low(name, named, survey);
                 }
-                Ok((offset, chosen.then_some(offset)))
+                Ok((offset, chosen.then_some(Point { offset, latest: None })))
             }
             Err(named) => Err(crate::begin::beyond(name, named, survey, self.isolation)),
         }
@@ -312,14 +313,6 @@ pub(crate) async fn blocking<T: Send + 'static>(what: impl FnOnce() -> T + Send 
     tokio::task::spawn_blocking(what)
         .await
         .map_err(|e| Error::new(Kind::Bug, code::BUG, "a question to a broker ended without an answer").caused_by(e))
-}
-
-/// The offset that a position is.
-pub(crate) fn offset_of(partition: &Partition, position: &Position) -> Result<i64> {
-    position.0.parse().map_err(|_| {
-        Error::new(Kind::Bug, code::BUG, format!("the journal's position of {partition} is not an offset"))
-            .with("position", position)
-    })
 }
 
 fn beyond_end(name: &Name, next: i64, survey: &Survey) -> Error {

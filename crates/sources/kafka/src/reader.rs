@@ -19,7 +19,8 @@ use crate::handover::{Handover, Item};
 use crate::health::Health;
 use crate::native::{Client, Queue, Trouble, Waker, What, watermarks};
 use crate::oauth::{Token, Tokens};
-use crate::place::{Outcome, Placing, Wanted, offset_of};
+use crate::place::{Outcome, Placing, Wanted};
+use crate::point::Point;
 use crate::slots::{Name, Slots, State};
 use crate::survey::list;
 use crate::trouble::{Verdict, judge};
@@ -80,6 +81,8 @@ pub(crate) struct Reader {
     pub(crate) slots: Slots,
     pub(crate) filling: Filling,
     pub(crate) health: Health,
+    /// Whether messages are changes by key, whose order has to be known.
+    pub(crate) changes: bool,
     /// The ids by which librdkafka reads topics now, as its log says.
     pub(crate) fence: HashMap<String, String>,
     /// The search for the places of partitions that wait to be assigned.
@@ -261,7 +264,11 @@ impl Reader {
         let mut done: Vec<(Name, i64)> = Vec::new();
         for slot in self.slots.iter_mut() {
             let of_slot = deltas.iter().filter(|delta| delta.partition == slot.identity.partition);
-            let Some(to) = of_slot.filter_map(|delta| offset_of(&delta.partition, &delta.to).ok()).max() else { continue };
+            let Some(to) =
+                of_slot.filter_map(|delta| Point::of(&delta.partition, &delta.to).ok()).map(|point| point.offset).max()
+            else {
+                continue;
+            };
             if to > slot.acknowledged {
                 slot.acknowledged = to;
                 done.push((slot.name.clone(), to));

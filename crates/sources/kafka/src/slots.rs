@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use longshore_core::position::Partition;
 
+use crate::point::Point;
+
 /// A partition by the names that the broker uses.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Name {
@@ -50,11 +52,13 @@ pub(crate) struct Slot {
     pub(crate) state: State,
     pub(crate) identity: Identity,
     /// How far deliveries cover it, `None` before the first.
-    pub(crate) covered: Option<i64>,
+    pub(crate) covered: Option<Point>,
     /// The next offset that is expected.
     pub(crate) next: i64,
+    /// The latest time so far ([`Point::latest`]).
+    pub(crate) latest: Option<i64>,
     /// Where `start` put it, which stays so until the journal has it.
-    pub(crate) start: Option<i64>,
+    pub(crate) start: Option<Point>,
     /// Whether everything there was has been read.
     pub(crate) at_end: bool,
     /// When that was last found out.
@@ -148,6 +152,7 @@ mod tests {
             identity,
             covered: None,
             next: 0,
+            latest: None,
             start: None,
             at_end: false,
             quiet_since: Instant::now(),

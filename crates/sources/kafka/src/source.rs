@@ -150,6 +150,7 @@ impl StreamSource for KafkaSource {
             slots: Slots::default(),
             filling: Filling::new(DELIVERY.min(memory / 8)),
             health,
+            changes: self.config.messages.changes,
             fence: found.ids,
             assigning: None,
             ticket: 0,

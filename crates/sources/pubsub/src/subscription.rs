@@ -249,6 +249,7 @@ impl PubSubSubscription {
                 headers: &parts.attributes,
                 from: From::PubSub { subscription: &self.name, id, ordering_key: parts.ordering_key },
                 time: parts.published,
+                latest: None,
             });
         }
         Ok(messages)

@@ -1,5 +1,6 @@
 //! Reading a real broker.
 
+mod changes;
 mod faults;
 mod groups;
 mod identity;

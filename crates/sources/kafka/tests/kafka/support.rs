@@ -80,6 +80,11 @@ impl Books {
         checkpoint.iter().map(|(partition, position)| (partition.0.clone(), position.0.parse().expect("an offset"))).collect()
     }
 
+    /// The journal's positions, as they are written.
+    pub fn checkpoint(&self) -> Vec<String> {
+        self.checkpoint.lock().expect("not poisoned").iter().map(|(_, position)| position.0.clone()).collect()
+    }
+
     /// The values that landed, in order of topic, partition and offset.
     pub fn values(&self) -> Vec<String> {
         self.landed.lock().expect("not poisoned").values().cloned().collect()
