@@ -299,6 +299,9 @@ pub trait Runs: Send + Sync {
     /// A run and its history; an unambiguous beginning of the id suffices. `None` if there is none.
     async fn run(&self, id: &str) -> Result<Option<(Run, Vec<HistoryLine>)>>;
 
+    /// When a server first looked after this pipeline: `now` if none has until now, which is kept. The pipeline is created if it is new.
+    async fn first_served(&self, pipeline: &str, now: chrono::DateTime<chrono::Utc>) -> Result<chrono::DateTime<chrono::Utc>>;
+
     /// Asks a run to stop.
     async fn request_cancel(&self, run: &str) -> Result<()>;
 

@@ -87,15 +87,14 @@ pub(crate) async fn keep(shared: &Arc<Shared>, job: &Job, schedule: &Schedule, s
 async fn begin(shared: &Arc<Shared>, job: &Job, since: Since, stop: &Stop) -> Option<DateTime<Utc>> {
     let mut pauses = Pauses::default();
     loop {
-        let known = match last_success(shared, job).await {
-            Ok(()) => turn::is_known(&shared.store, &job.name).await,
+        let first = match last_success(shared, job).await {
+            Ok(()) => shared.store.first_served(&job.name, shared.now()).await,
             Err(error) => Err(error),
         };
-        let error = match (known, since) {
+        let error = match (first, since) {
             (Ok(_), Since::Time(time)) => return Some(time),
-            // What nobody has served before has missed nothing.
-            (Ok(false), Since::Down) => return Some(shared.now()),
-            (Ok(true), Since::Down) => return Some(shared.now() - MISSED),
+            // Before any server knew it, it has missed nothing.
+            (Ok(first), Since::Down) => return Some(first.max(shared.now() - MISSED)),
             (Err(error), _) => error,
         };
         let again = shared.now() + TimeDelta::from_std(pauses.after(&error, Duration::ZERO)).unwrap_or(TimeDelta::MAX);

@@ -83,14 +83,14 @@ impl Fake {
         Self::new(move |_| async move { Err(Error::new(ErrorKind::Destination, code::BUG, "refused").with_retry(retry)) })
     }
 
-    /// One that ends at once, with this status, in the history of a store.
-    fn kept(store: &Arc<dyn Store>, status: Status) -> Self {
+    /// Runs of this pipeline that end at once, with this status, in the history of a store.
+    fn kept(store: &Arc<dyn Store>, pipeline: &'static str, status: Status) -> Self {
         let store = store.clone();
         Self::new(move |call| {
             let store = store.clone();
             async move {
-                let run = store.begin_run("a").await?;
-                let (pipeline, destination) = ("a".to_owned(), "w/main".to_owned());
+                let run = store.begin_run(pipeline).await?;
+                let (pipeline, destination) = (pipeline.to_owned(), "w/main".to_owned());
                 let started = RunEvent::Started { pipeline, inputs: vec![], destination, process: 7, run_time: call.at };
                 let finished = RunEvent::Finished { status, error: None, code: None, summary: Summary::default() };
                 store.append_events(&run, &[started, finished]).await?;

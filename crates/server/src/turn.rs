@@ -63,18 +63,6 @@ pub(crate) async fn take(store: &Arc<dyn Store>, pipeline: &str, at: DateTime<Ut
     }
 }
 
-/// Whether a server has had turns of this pipeline before, in this store; notes that one has now.
-pub(crate) async fn is_known(store: &Arc<dyn Store>, pipeline: &str) -> Result<bool> {
-    let name = name(pipeline);
-    if store.pipelines().await?.contains(&name) {
-        return Ok(true);
-    }
-    if let LeaseAnswer::Granted(lease) = store.take_lease(&name, "serve", VALID).await? {
-        store.free_lease(&lease).await?;
-    }
-    Ok(false)
-}
-
 impl Held {
     /// Gives it up.
     pub(crate) async fn free(self) -> Result<()> {

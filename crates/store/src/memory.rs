@@ -46,6 +46,8 @@ struct Pipeline {
     ledger: String,
     /// The lost store that the pipeline was taken over from.
     origin: Option<String>,
+    /// When a server first looked after it.
+    first_served: Option<DateTime<Utc>>,
     last: CommitNumber,
     lease: Option<LeaseRecord>,
     /// By id: when their time is over.
@@ -137,6 +139,7 @@ impl State {
         self.pipelines.entry(name.to_owned()).or_insert_with(|| Pipeline {
             ledger: uuid::Uuid::new_v4().to_string(),
             origin: None,
+            first_served: None,
             last: 0,
             lease: None,
             workers: BTreeMap::new(),

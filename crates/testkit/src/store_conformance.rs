@@ -112,7 +112,8 @@ checks! {
         a_status_follows_from_events_and_their_order_is_kept,
         nothing_happens_in_a_finished_run,
         a_run_is_found_by_an_unambiguous_beginning,
-        cancelling_is_seen_by_others;
+        cancelling_is_seen_by_others,
+        a_pipeline_is_first_served_once;
 }
 
 async fn lease_of(store: &dyn Store, pipeline: &str, valid: Duration) -> Lease {

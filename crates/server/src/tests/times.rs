@@ -34,27 +34,48 @@ async fn a_run_that_takes_longer_is_followed_by_the_latest_time_only_and_never_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_that_was_missed_while_down_is_run_once_and_nothing_is_missed_by_who_was_not_there() {
+async fn a_time_that_was_missed_while_down_is_run_once() {
+    const DAY: i64 = 24 * 3600;
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let (nightly, weekly) = (Fake::brief(Duration::ZERO), Fake::brief(Duration::ZERO));
+    let (nightly, weekly) = (Fake::kept(&store, "a", Status::Succeeded), Fake::brief(Duration::ZERO));
     // Dawn is at 00:00:30 on a Friday.
-    let files = || vec![scheduled("a.yaml", "a", "0 3 * * *", &nightly), scheduled("b.yaml", "b", "0 0 * * 3", &weekly)];
+    let files = || vec![scheduled("a.yaml", "a", "0 3 * * *", &nightly), scheduled("b.yaml", "b", "0 0 * * 6", &weekly)];
     let first = World::with(files(), store.clone());
     seconds(60).await;
     first.end().await;
     assert_eq!((nightly.seconds(), weekly.seconds()), (vec![], vec![]), "it was never served before");
-    let second = World::with(files(), store);
+    // On Sunday.
+    let (second, third) = (World::later(2 * DAY, files(), store.clone()), World::later(2 * DAY, files(), store));
     seconds(60).await;
-    assert_eq!(minutes(&nightly), [-21 * 3600 - 30], "three o'clock of the day before, once");
+    assert_eq!(minutes(&nightly), [DAY + 3 * 3600 - 30], "three o'clock of the day before, once");
     assert!(weekly.seconds().is_empty(), "more than a day ago");
     second.end().await;
+    third.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_pipeline_has_missed_nothing_however_many_servers_there_are() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let (nightly, each_minute) = (Fake::kept(&store, "a", Status::Succeeded), Fake::kept(&store, "b", Status::Succeeded));
+    let files = || vec![scheduled("a.yaml", "a", "0 0 * * *", &nightly), scheduled("b.yaml", "b", "* * * * *", &each_minute)];
+    let one = World::with(files(), store.clone());
+    seconds(5).await;
+    let two = World::later(5, files(), store.clone());
+    seconds(20).await;
+    let three = World::later(25, files(), store);
+    seconds(20).await;
+    assert!(nightly.times().is_empty(), "midnight was before any of them");
+    assert_eq!(minutes(&each_minute), [30], "once, by one of them");
+    for world in [one, two, three] {
+        world.end().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_changed_schedule_makes_up_for_nothing() {
     let fake = Fake::brief(Duration::ZERO);
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    turn::is_known(&store, "a").await.expect("an answer");
+    store.first_served("a", dawn() - TimeDelta::days(9)).await.expect("kept");
     let world = World::with(vec![], store);
     seconds(5).await;
     world.set(vec![scheduled("a.yaml", "a", "0 3 * * *", &fake)]);
@@ -224,7 +245,7 @@ async fn a_run_that_served_a_time_is_found_behind_newer_ones_that_did_not() {
 #[tokio::test(start_paused = true)]
 async fn a_run_that_failed_is_tried_again_by_whoever_comes_after_its_server() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let (failing, mended) = (Fake::kept(&store, Status::Failed), Fake::kept(&store, Status::Succeeded));
+    let (failing, mended) = (Fake::kept(&store, "a", Status::Failed), Fake::kept(&store, "a", Status::Succeeded));
     let first = World::with(vec![scheduled("a.yaml", "a", "0 * * * *", &failing)], store.clone());
     seconds(3600 - 20).await;
     assert_eq!(minutes(&failing), [3570], "it waits to try again");
@@ -238,4 +259,17 @@ async fn a_run_that_failed_is_tried_again_by_whoever_comes_after_its_server() {
     seconds(60).await;
     assert_eq!(mended.seconds().len(), 1, "it is done with");
     third.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_servers_only_one_tries_again_what_fails() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let fake = Fake::failing(Retry::AfterFix);
+    let files = || vec![scheduled("a.yaml", "a", "*/10 * * * *", &fake)];
+    let (one, two) = (World::with(files(), store.clone()), World::with(files(), store.clone()));
+    seconds(1790).await;
+    // At 570, 1170 and 1770: the pause is longer than the time to the next.
+    assert_eq!(minutes(&fake), [570, 1170, 1770]);
+    one.end().await;
+    two.end().await;
 }

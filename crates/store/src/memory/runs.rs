@@ -1,7 +1,7 @@
 //! The history of runs in memory.
 
 use async_trait::async_trait;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use longshore_core::Result;
 use longshore_core::event::RunEvent;
 use longshore_core::store::{HistoryLine, Run, Runs};
@@ -61,6 +61,10 @@ impl Runs for MemoryStore {
         };
         let line = |(sequence, (at, event)): (i64, &(_, RunEvent))| HistoryLine { sequence, at: *at, event: event.clone() };
         Ok(Some((to_run(record), (1..).zip(&record.events).map(line).collect())))
+    }
+
+    async fn first_served(&self, pipeline: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>> {
+        Ok(*self.state().ensure(pipeline).first_served.get_or_insert(now))
     }
 
     async fn request_cancel(&self, run: &str) -> Result<()> {

@@ -12,7 +12,7 @@ use super::database::{Database, in_time, query, query_as, query_scalar};
 use crate::rows::Failure;
 
 /// One text a version, from version 1 on.
-const MIGRATIONS: &[&str] = &[VERSION_1];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 const VERSION_1: &str = r#"
 -- One row: the identity of this store, and how many of these migrations it has.
@@ -212,6 +212,12 @@ CREATE TABLE run_events (
     PRIMARY KEY (run, sequence)
 );
 "#;
+
+/// When a server first looked after a pipeline: what came before was not missed. Those that had turns already were there long ago.
+const VERSION_2: &str = "
+ALTER TABLE pipelines ADD COLUMN first_served timestamptz;
+UPDATE pipelines p SET first_served = to_timestamp(0) WHERE EXISTS (SELECT 1 FROM pipelines t WHERE t.name = 'serve:' || p.name);
+";
 
 /// The newest version this program knows.
 fn newest() -> i32 {

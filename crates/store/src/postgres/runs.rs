@@ -9,6 +9,7 @@ use sqlx::PgConnection;
 
 use super::PostgresStore;
 use super::database::{in_time, query, query_as, query_scalar};
+use super::journal::ensure_pipeline;
 use crate::error;
 use crate::history::{CANDIDATES, goes_on_after_finish, is_kept, new_run_id, summarise};
 use crate::rows::{Failure, limit};
@@ -46,6 +47,17 @@ impl Runs for PostgresStore {
         let mut read = self.database.read().await?;
         let result = in_time(one(&mut read, id)).await;
         read.finish("reading", result).await
+    }
+
+    async fn first_served(&self, pipeline: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>> {
+        const SQL: &str = "UPDATE pipelines SET first_served = coalesce(first_served, $1) WHERE id = $2 RETURNING first_served";
+        let mut write = self.database.begin().await?;
+        let result = in_time(async {
+            let id = ensure_pipeline(&mut write, pipeline).await?.id;
+            Ok(query_scalar(SQL).bind(now).bind(id).fetch_one(&mut *write).await?)
+        })
+        .await;
+        write.finish("noting a pipeline in", result).await
     }
 
     async fn request_cancel(&self, run: &str) -> Result<()> {

@@ -196,6 +196,23 @@ async fn a_schema_of_another_program_and_a_newer_store_are_refused() {
 }
 
 #[tokio::test]
+async fn a_store_of_version_1_is_brought_up_to_date() {
+    let Some(server) = Postgres::start().await else { return };
+    let url = schema(&server.database().await);
+    let (name, mut administrator) = (url.rsplit_once('=').expect("named").1, admin(&url).await);
+    let store = open(&url).await;
+    for pipeline in ["served", "serve:served", "other"] {
+        store.pipeline(pipeline).await.expect("made");
+    }
+    store.close().await;
+    let back = format!("ALTER TABLE {name}.pipelines DROP COLUMN first_served; UPDATE {name}.store SET version = 1");
+    administrator.execute(AssertSqlSafe(back)).await.expect("made old");
+    let (store, now) = (open(&url).await, chrono::DateTime::from_timestamp(1000, 0).expect("a time"));
+    assert_eq!(store.first_served("served", now).await.expect("known"), chrono::DateTime::UNIX_EPOCH);
+    assert_eq!(store.first_served("other", now).await.expect("kept"), now);
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_is_tried_again_and_its_password_is_not_shown() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("a port").port();
     let url = format!("postgres://me:s3cr3t@127.0.0.1:{port}/books");

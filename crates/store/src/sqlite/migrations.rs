@@ -12,7 +12,7 @@ use super::database::{Database, now_nanos};
 use crate::rows::Failure;
 
 /// One text a version, from version 1 on.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
 
 const VERSION_1: &str = "
 -- One row: the identity of this store.
@@ -233,6 +233,12 @@ INSERT INTO id_commits (scope, at, n)
     SELECT DISTINCT s.id, e.at, e.n FROM ids i JOIN scopes s ON s.pipeline = i.pipeline AND s.scope = i.scope
     JOIN entries e ON e.pipeline = i.pipeline AND e.n = i.n;
 DROP TABLE ids;
+";
+
+/// When a server first looked after a pipeline: what came before was not missed. Those that had turns already were there long ago.
+const VERSION_4: &str = "
+ALTER TABLE pipelines ADD COLUMN first_served INTEGER;
+UPDATE pipelines SET first_served = 0 WHERE 'serve:' || name IN (SELECT name FROM pipelines);
 ";
 
 /// The newest version this program knows.

@@ -1,13 +1,15 @@
 //! The history of runs: events are appended, never changed; a status is read off them.
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use longshore_core::Result;
 use longshore_core::event::RunEvent;
 use longshore_core::store::{HistoryLine, Run, Runs};
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
-use super::database::{from_nanos, list, now_nanos};
+use super::database::{from_nanos, list, now_nanos, to_nanos};
+use super::journal::ensure_pipeline;
 use crate::error;
 use crate::history::{CANDIDATES, goes_on_after_finish, is_kept, new_run_id, summarise};
 use crate::rows::{Failure, limit};
@@ -50,6 +52,18 @@ impl Runs for SqliteStore {
         let mut read = self.database.read().await?;
         let result = one(&mut read, id).await;
         result.map_err(|failure| self.database.error("reading", failure))
+    }
+
+    async fn first_served(&self, pipeline: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>> {
+        const SQL: &str = "UPDATE pipelines SET first_served = coalesce(first_served, ?) WHERE id = ? RETURNING first_served";
+        let mut write = self.database.begin().await?;
+        let result = async {
+            let id = ensure_pipeline(&mut write, pipeline).await?;
+            let first: i64 = sqlx::query_scalar(SQL).bind(to_nanos(now)).bind(id).fetch_one(&mut *write).await?;
+            Ok(from_nanos(first))
+        }
+        .await;
+        write.finish("noting a pipeline in", result).await
     }
 
     async fn request_cancel(&self, run: &str) -> Result<()> {

@@ -296,6 +296,27 @@ async fn a_store_of_version_2_keeps_its_entries_and_ids() {
 }
 
 #[tokio::test]
+async fn a_pipeline_of_version_3_that_was_served_has_been_for_long() {
+    let folder = TempDir::new().expect("a folder");
+    let options =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join(SqliteStore::FILE)).create_if_missing(true);
+    let mut file = sqlx::ConnectOptions::connect(&options).await.expect("opens");
+    for sql in &MIGRATIONS[..3] {
+        sqlx::raw_sql(*sql).execute(&mut file).await.expect("made");
+    }
+    let rows = r#"
+        PRAGMA user_version = 3;
+        INSERT INTO store VALUES (1, 'born long ago', 0);
+        INSERT INTO pipelines (name, ledger) VALUES ('served', '1'), ('serve:served', '2'), ('other', '3');
+        "#;
+    sqlx::raw_sql(rows).execute(&mut file).await.expect("filled");
+    sqlx::Connection::close(file).await.expect("closed");
+    let (store, now) = (open(&folder).await, chrono::DateTime::from_timestamp(1000, 0).expect("a time"));
+    assert_eq!(store.first_served("served", now).await.expect("known"), chrono::DateTime::UNIX_EPOCH);
+    assert_eq!(store.first_served("other", now).await.expect("kept"), now);
+}
+
+#[tokio::test]
 async fn a_newer_store_is_refused() {
     let folder = TempDir::new().expect("a folder");
     let store = open(&folder).await;

@@ -97,3 +97,17 @@ pub async fn cancelling_is_seen_by_others(pair: Pair) {
     assert!(pair.one.cancel_requested(&id).await.expect("an answer"));
     refused_with(pair.two.request_cancel("never").await, "usage");
 }
+
+/// The first moment is kept, whoever asks later, and whether the pipeline was there before or not.
+pub async fn a_pipeline_is_first_served_once(pair: Pair) {
+    let moment = |seconds| chrono::DateTime::from_timestamp(seconds, 0).expect("a time");
+    pair.one.pipeline("there").await.expect("made");
+    for name in ["new", "there"] {
+        assert_eq!(pair.one.first_served(name, moment(1000)).await.expect("kept"), moment(1000));
+        for later in [moment(500), moment(2000)] {
+            assert_eq!(pair.two.first_served(name, later).await.expect("an answer"), moment(1000));
+        }
+    }
+    assert_eq!(pair.two.pipelines().await.expect("names"), ["new", "there"]);
+    assert_eq!(pair.two.first_served("newer", moment(3000)).await.expect("kept"), moment(3000));
+}
