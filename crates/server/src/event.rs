@@ -78,7 +78,7 @@ pub enum ServerEvent {
         /// The time.
         at: DateTime<Utc>,
     },
-    /// Another server ran the pipeline for a scheduled time.
+    /// The pipeline was run for a scheduled time already, most often by another server.
     RunElsewhere {
         /// The pipeline.
         pipeline: String,

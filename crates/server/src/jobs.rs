@@ -67,6 +67,14 @@ impl Kind {
             Self::ByHand => "by_hand",
         }
     }
+
+    /// Its schedule, if it has one, for people.
+    pub(crate) fn schedule(&self) -> Option<String> {
+        match self {
+            Self::Scheduled(schedule) => Some(schedule.to_string()),
+            Self::Endless | Self::ByHand => None,
+        }
+    }
 }
 
 /// Runs one pipeline.

@@ -32,7 +32,7 @@ const ASK: Duration = Duration::from_secs(1);
 pub(crate) enum Since {
     /// The server has just begun: what it missed while it was down counts.
     Down,
-    /// Its file was found or changed then.
+    /// Its file was found, or got this schedule, then.
     Time(DateTime<Utc>),
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::event::Failure;
-use crate::jobs::{Job, Kind};
+use crate::jobs::Job;
 
 /// What a pipeline does at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -143,10 +143,6 @@ impl Pulse {
 impl Known {
     /// A pipeline that has just been found. What counts all that was ever done goes on.
     pub(crate) fn new(job: &Job, before: Option<Known>, now: DateTime<Utc>) -> Self {
-        let schedule = match &job.kind {
-            Kind::Scheduled(schedule) => Some(schedule.to_string()),
-            Kind::Endless | Kind::ByHand => None,
-        };
         let (totals, tables, last_success, pulse) = match before {
             Some(known) => (known.totals, known.tables, known.last_success, known.pulse),
             None => (Totals::default(), BTreeMap::new(), None, Pulse::new()),
@@ -154,7 +150,7 @@ impl Known {
         Self {
             file: job.file.clone(),
             kind: job.kind.name(),
-            schedule,
+            schedule: job.kind.schedule(),
             state: State::Starting,
             since: now,
             next: None,

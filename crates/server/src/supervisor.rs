@@ -155,7 +155,8 @@ impl Supervisor {
                 continue;
             }
             let since = match self.wanted.get(&name) {
-                Some(same) if same.job.version == job.version => same.since,
+                // What failed before the change, or is interrupted by it, is still to be run for its time.
+                Some(same) if same.job.kind.schedule() == job.kind.schedule() => same.since,
                 _ if first => Since::Down,
                 _ => Since::Time(self.shared.now()),
             };
@@ -205,10 +206,7 @@ impl Supervisor {
         let (pipeline, file) = (job.name.clone(), job.file.clone());
         self.shared.tell(&match &job.kind {
             Kind::ByHand => ServerEvent::ByHand { pipeline, file },
-            Kind::Endless => ServerEvent::Serving { pipeline, file, kind: job.kind.name(), schedule: None },
-            Kind::Scheduled(schedule) => {
-                ServerEvent::Serving { pipeline, file, kind: job.kind.name(), schedule: Some(schedule.to_string()) }
-            }
+            kind => ServerEvent::Serving { pipeline, file, kind: kind.name(), schedule: kind.schedule() },
         });
         let stop = Stop::default();
         let task = self.tasks.spawn(live(self.shared.clone(), job.clone(), since, stop.clone()));

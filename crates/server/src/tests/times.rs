@@ -86,6 +86,52 @@ async fn a_changed_schedule_makes_up_for_nothing() {
     world.end().await;
 }
 
+/// A scheduled pipeline in a file that says something else.
+fn changed(file: File, runner: &Fake) -> Vec<File> {
+    let File::Job(job) = file else { panic!("a job") };
+    vec![File::Job(Job { version: format!("{}, mended", job.version), runner: Arc::new(runner.clone()), ..job })]
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_is_run_at_once_for_its_time_when_its_file_changes() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let (failing, mended) = (Fake::kept(&store, "a", Status::Failed), Fake::kept(&store, "a", Status::Succeeded));
+    let file = || scheduled("a.yaml", "a", "0 * * * *", &failing);
+    let world = World::with(vec![file()], store);
+    seconds(3600).await;
+    assert_eq!(failing.seconds(), [3570]);
+    world.set(changed(file(), &mended));
+    seconds(10).await;
+    assert_eq!(minutes(&mended), [3570], "for the time that failed");
+    assert!(world.shared.board.pipelines()["a"].is_up());
+    // What went well is not run again for a change.
+    world.set(vec![file()]);
+    seconds(60).await;
+    assert_eq!((failing.seconds().len(), mended.seconds().len()), (1, 1));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_a_change_interrupts_is_run_again_for_its_time() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let interrupted = Fake::new(|call| async move {
+        call.stop.requested().await;
+        Err(interrupted())
+    });
+    let new = Fake::kept(&store, "a", Status::Succeeded);
+    let file = || scheduled("a.yaml", "a", "0 * * * *", &interrupted);
+    let world = World::with(vec![], store);
+    seconds(5).await;
+    // Found while the server runs: what was before does not count, what came since does.
+    world.set(vec![file()]);
+    seconds(3600).await;
+    assert_eq!(interrupted.running(), 1);
+    world.set(changed(file(), &new));
+    seconds(10).await;
+    assert_eq!((interrupted.running(), minutes(&new)), (0, vec![3570]));
+    world.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_run_that_fails_is_tried_again_until_its_next_time() {
     let fake = Fake::failing(Retry::Backoff);

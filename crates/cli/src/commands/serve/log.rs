@@ -76,7 +76,7 @@ impl Log {
             }
             ServerEvent::Due { pipeline, at } => self.note(pipeline, format!("run for {}", stamp(*at))),
             ServerEvent::RunElsewhere { pipeline, at, run } => {
-                self.note(pipeline, format!("{} was run by another server (run {run})", stamp(*at)));
+                self.note(pipeline, format!("{} has been run already (run {run})", stamp(*at)));
             }
             ServerEvent::Landed { pipeline, run, summary, over_max } => {
                 let text = landed(run, summary);
