@@ -8,6 +8,7 @@ use longshore_core::Result;
 use longshore_core::error::Kind;
 use longshore_core::event::{Status, Summary};
 use longshore_core::stop::Stop;
+use longshore_core::store::Run;
 use longshore_engine::Outcome;
 use tokio::time::Instant;
 
@@ -66,6 +67,7 @@ pub(crate) async fn keep(shared: &Arc<Shared>, job: &Job, schedule: &Schedule, s
             }
             Ok(Turn::Served(run)) => {
                 done = at;
+                went_well_elsewhere(shared, job, &run);
                 let (pipeline, run) = (job.name.clone(), run.id);
                 shared.tell(&ServerEvent::RunElsewhere { pipeline, at, run });
             }
@@ -163,6 +165,20 @@ fn landed(shared: &Shared, job: &Job, outcome: Outcome) {
     });
     let Outcome { run, summary, over_max } = outcome;
     shared.tell(&ServerEvent::Landed { pipeline: job.name.clone(), run, summary, over_max });
+}
+
+/// What this server knows is behind what the run of another has done.
+fn went_well_elsewhere(shared: &Shared, job: &Job, run: &Run) {
+    if run.status != Status::Succeeded {
+        return;
+    }
+    shared.board.change(&job.name, |known| {
+        known.failing = false;
+        known.last_success = known.last_success.max(run.finished_at);
+        for table in known.tables.values_mut() {
+            (table.parked, table.reason) = (0, None);
+        }
+    });
 }
 
 fn over_max(summary: &Summary) -> Failure {

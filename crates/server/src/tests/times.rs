@@ -133,6 +133,30 @@ async fn a_run_that_a_change_interrupts_is_run_again_for_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_whose_own_run_failed_is_well_again_when_another_ran_the_pipeline() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let failing = Fake::new(|call| async move {
+        let (n, table, reason) = (1, "orders".into(), "locked".into());
+        call.observer.event(&RunEvent::Parked { n, table, reason });
+        Err(Error::new(ErrorKind::Destination, code::BUG, "refused").with_retry(Retry::AfterFix))
+    });
+    let world = World::with(vec![scheduled("a.yaml", "a", "*/10 * * * *", &failing)], store.clone());
+    seconds(600).await;
+    let known = &world.shared.board.pipelines()["a"];
+    assert!(!known.is_up() && known.tables["orders"].parked == 1 && known.last_success.is_none());
+    // Another has the next time first.
+    let run = ran(&store, Some(dawn() + TimeDelta::seconds(1170))).await;
+    seconds(600).await;
+    assert_eq!(minutes(&failing), [570]);
+    let known = &world.shared.board.pipelines()["a"];
+    let ended = store.run(&run).await.expect("an answer").expect("it is there").0.finished_at;
+    assert!(known.is_up() && ended.is_some());
+    let orders = &known.tables["orders"];
+    assert_eq!((known.last_success, orders.parked, &orders.reason), (ended, 0, &None));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_that_fails_is_tried_again_until_its_next_time() {
     let fake = Fake::failing(Retry::Backoff);
     let world = World::new(vec![scheduled("a.yaml", "a", "* * * * *", &fake)]);
