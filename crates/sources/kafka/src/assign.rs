@@ -30,7 +30,7 @@ impl Reader {
         tracing::debug!(?partitions, "the group gives partitions");
         if partitions.is_empty() {
             self.assigning = None;
-            self.assign(&[]);
+            self.assign(self.ticket, &[]);
             return;
         }
         let journal = Whence::Journal { chosen: None };
@@ -180,7 +180,7 @@ impl Reader {
         match purpose {
             Purpose::Assign => {
                 self.assigning = None;
-                self.assign(&outcomes);
+                self.assign(ticket, &outcomes);
             }
             Purpose::Seek => self.take_places(ticket, &outcomes),
         }
@@ -219,8 +219,8 @@ impl Reader {
     }
 
     /// Answers the group: partitions are read from their places on. One that has none yet is read, too, and what comes of it dropped, because
-    /// the group waits; its place comes later.
-    fn assign(&mut self, outcomes: &[Outcome]) {
+    /// the group waits; its place comes later, by the same ticket.
+    fn assign(&mut self, ticket: u64, outcomes: &[Outcome]) {
         let offsets: Vec<(&Name, Offset)> = outcomes
             .iter()
             .map(|outcome| match outcome {
@@ -238,7 +238,7 @@ impl Reader {
                 Outcome::Placed(placed) => slot(&placed.name, &placed.identity, placed.next, State::Reading),
                 Outcome::Later(name, _) => {
                     let unknown = Identity::new(&self.placing.cluster, name, None);
-                    slot(name, &unknown, 0, State::Placing(self.ticket))
+                    slot(name, &unknown, 0, State::Placing(ticket))
                 }
             };
             self.slots.insert(slot);

@@ -1,9 +1,12 @@
 //! Brokers that fail, and topics that are not there.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_core::stream::{Arrival, StreamSource};
+use async_trait::async_trait;
+use longshore_core::position::{Partition, Position};
+use longshore_core::stream::{Arrival, Progress, StreamSource};
 use longshore_kafka::KafkaSource;
 use longshore_testkit::services::{Kafka, KafkaOptions};
 use rdkafka::mocking::MockCluster;
@@ -223,6 +226,52 @@ async fn errors_that_brokers_answer_now_and_then_pass() {
     worker.until(400).await;
     worker.catch_up().await;
     assert_eq!((books.len(), books.refused()), (400, 0));
+    worker.close().await;
+}
+
+/// A journal that says when it is asked about a topic.
+struct Watched {
+    books: Arc<Books>,
+    topic: String,
+    asked: tokio::sync::Notify,
+}
+
+#[async_trait]
+impl Progress for Watched {
+    async fn position(&self, partition: &Partition) -> longshore_core::Result<Option<Position>> {
+        if partition.0.contains(&format!("/{}@", self.topic)) {
+            self.asked.notify_one();
+        }
+        self.books.position(partition).await
+    }
+
+    async fn known(&self, scope: &str, ids: &[String]) -> longshore_core::Result<BTreeMap<String, bool>> {
+        self.books.known(scope, ids).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_whose_leader_is_away_when_it_comes_is_read_later_even_after_a_rewind() {
+    let (first, second) = (fresh("mock-first"), fresh("mock-second"));
+    let cluster = mock(1, &first, 1, 10).await;
+    let brokers = cluster.bootstrap_servers();
+    let books = Arc::new(Books::default());
+    let watched = Arc::new(Watched { books: books.clone(), topic: second.clone(), asked: tokio::sync::Notify::new() });
+    let options = json!({"topics": [first, second], "options": {"topic.metadata.refresh.interval.ms": "500"}});
+    let source = KafkaSource::new(config(&brokers, &first, options)).expect("settings");
+    let told = Arc::new(Told::default());
+    let subscription = source.subscribe(&context(&first, &told), watched.clone()).await.expect("a subscription");
+    let mut worker = Worker { subscription, books: books.clone(), told };
+    worker.catch_up().await;
+    cluster.create_topic(&second, 1, 1).expect("a topic");
+    cluster.partition_leader(&second, 0, None).expect("no leader");
+    // While its place is looked for, the others are placed again.
+    tokio::time::timeout(crate::support::PATIENCE, watched.asked.notified()).await.expect("the group gives it");
+    worker.subscription.rewind().await.expect("rewinds");
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    cluster.partition_leader(&second, 0, Some(1)).expect("a leader");
+    write(&brokers, &second, 1, 10..20).await;
+    worker.until(20).await;
     worker.close().await;
 }
 
