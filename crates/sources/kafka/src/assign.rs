@@ -94,6 +94,8 @@ impl Reader {
     pub(crate) fn rewind(&mut self) {
         self.handover.clear();
         self.forget_filled();
+        // Even if there is nothing to be placed.
+        self.told = false;
         let names: Vec<Name> = self.slots.iter().map(|slot| slot.name.clone()).collect();
         self.place_again(&names);
     }

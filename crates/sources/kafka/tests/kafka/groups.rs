@@ -103,6 +103,25 @@ async fn a_worker_that_loses_partitions_is_told_and_one_without_any_has_caught_u
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_partitions_has_caught_up_once_more_after_a_rewind() {
+    let Some(kafka) = Kafka::shared().await else { return };
+    let topic = fresh("rewinds");
+    kafka.create_topic(&topic, 1, &[]).await;
+    let books = Arc::new(Books::default());
+    let settings = || config(&kafka.brokers(), &topic, json!({}));
+    let mut first = Worker::new(settings(), &topic, &books).await;
+    first.catch_up().await;
+    let mut second = Worker::new(settings(), &topic, &books).await;
+    second.catch_up().await;
+    for worker in [&mut first, &mut second] {
+        worker.subscription.rewind().await.expect("rewinds");
+        worker.catch_up().await;
+    }
+    first.close().await;
+    second.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_waits_of_partitions_that_are_taken_away_is_forgotten_and_the_rest_read_once_more() {
     let Some(kafka) = Kafka::shared().await else { return };
     let topic = fresh("forgotten");
