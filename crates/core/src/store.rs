@@ -211,7 +211,7 @@ pub trait Leases: Send + Sync {
     /// Fails with `lease_lost` if somebody took it over. Expiry alone does not lose a lease.
     async fn check_lease(&self, lease: &Lease) -> Result<()>;
 
-    /// Frees it. Repeating it, or freeing a lost one, changes nothing.
+    /// Frees it. Repeating it, or freeing a lost one, changes nothing; but it always fails if the store cannot be written now.
     async fn free_lease(&self, lease: &Lease) -> Result<()>;
 }
 

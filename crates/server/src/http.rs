@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 
 use crate::board::{Board, Reason, What};
 use crate::error::LISTEN_FAILED;
-use crate::metrics;
+use crate::{metrics, turn};
 
 /// What there is.
 const PATHS: [&str; 6] = ["/healthz", "/readyz", "/metrics", "/api/pipelines", "/api/runs", "/api/runs/{id}"];
@@ -87,9 +87,9 @@ async fn ready(State(api): State<Api>) -> Response {
         reasons.push(Reason { what: What::Server("stopping"), reason: "the server was told to stop".to_owned() });
     }
     reasons.extend(api.board.not_ready());
-    let asked = tokio::time::timeout(STORE, api.store.runs(None, 1)).await;
+    let asked = tokio::time::timeout(STORE, turn::check_writable(&api.store)).await;
     let trouble = match asked {
-        Ok(Ok(_)) => None,
+        Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error.to_string()),
         Err(_) => Some(format!("the store has not answered for {} s", STORE.as_secs())),
     };

@@ -39,6 +39,13 @@ pub(crate) fn name(pipeline: &str) -> String {
     format!("serve:{pipeline}")
 }
 
+/// Whether the store can be written: a standby answers whoever only reads. Changes nothing. Errors: those of the store.
+pub(crate) async fn check_writable(store: &Arc<dyn Store>) -> Result<()> {
+    // Nobody ever has this one.
+    let nobodys = Lease { pipeline: name(""), epoch: 0, holder: String::new() };
+    store.free_lease(&nobodys).await
+}
+
 /// Asks for the turn of `at`. The right to it is held while the history is looked at, so that two servers never both find that a time was
 /// not served, and then for as long as the run goes on. Errors: those of the store.
 pub(crate) async fn take(store: &Arc<dyn Store>, pipeline: &str, at: DateTime<Utc>) -> Result<Turn> {

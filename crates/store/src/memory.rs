@@ -102,7 +102,7 @@ impl MemoryStore {
     }
 
     /// Loses the answer of the next call of this name (`journal`, `amend`, `complete`, `unpark`, `acknowledged`,
-    /// `forget_ids`, `begin_attempt`, `keep_letters`, `swept`, `join`, `renew_worker`, `leave`, `runs`) on any handle: it is carried
+    /// `forget_ids`, `begin_attempt`, `keep_letters`, `swept`, `free_lease`, `join`, `renew_worker`, `leave`, `runs`) on any handle: it is carried
     /// out, and the caller is told that nobody knows.
     pub fn lose_answer(&self, call: &'static str) {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner).push(call);

@@ -1,7 +1,7 @@
 //! Real requests.
 
 use longshore_core::error::code::LEASE_HELD;
-use longshore_core::store::Runs as _;
+use longshore_core::store::{Journal as _, Runs as _};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -70,6 +70,12 @@ async fn health_is_of_the_process_and_readiness_of_its_pipelines() {
     let (status, answer) = site.get("/readyz").await;
     assert_eq!((status, &answer["reasons"]), (503, &json!([{"file": "b.yaml", "reason": "b.yaml:3:5: no"}])));
     site.board.set_files([].into());
+    // A standby still reads.
+    site.store.lose_answer("free_lease");
+    let (status, answer) = site.get("/readyz").await;
+    assert_eq!((status, &answer["reasons"][0]["server"]), (503, &json!("store")), "{answer}");
+    assert_eq!(site.get("/readyz").await.0, 200);
+    assert!(site.store.pipelines().await.expect("names").is_empty(), "asking leaves nothing behind");
     site.stop.request();
     let (status, answer) = site.get("/readyz").await;
     assert_eq!((status, &answer["reasons"][0]["server"]), (503, &json!("stopping")));

@@ -61,7 +61,7 @@ impl Leases for MemoryStore {
         if let Some(record) = record.filter(|record| record.epoch == lease.epoch) {
             record.held = false;
         }
-        Ok(())
+        self.answer("free_lease", ())
     }
 }
 

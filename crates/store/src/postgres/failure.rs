@@ -60,7 +60,8 @@ fn of_state(state: &str) -> Meaning {
             "waited too long for another process",
             "it is tried again; a process that hangs loses its locks after 30 seconds",
         ),
-        "25006" => again("met a server that only reads", "give the address of the primary in the store's URL"),
+        // A server that recovers says the latter of a transaction that is to write from its beginning.
+        "25006" | "0A000" => again("met a server that only reads", "give the address of the primary in the store's URL"),
         "53100" => {
             fix("failed, since the server's disk is full", "make room on the server's disk, then run again: nothing is lost")
         }
@@ -91,7 +92,8 @@ mod tests {
 
     #[test]
     fn what_may_pass_is_tried_again_and_what_a_person_must_mend_is_not() {
-        for state in ["40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57014", "08006", "53300", "25P03", "25006", "58030"]
+        for state in
+            ["40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57014", "08006", "53300", "25P03", "25006", "0A000", "58030"]
         {
             assert_eq!(of_state(state).retry, Retry::Backoff, "{state}");
         }

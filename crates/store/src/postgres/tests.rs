@@ -393,6 +393,28 @@ async fn a_server_that_crashes_and_starts_again_has_all_it_said_it_has() {
     check_numbers(&url, &[vec![first], one, two]).await;
 }
 
+/// As after a failover that the address does not follow yet.
+#[tokio::test]
+async fn a_standby_is_tried_again_and_known_by_whoever_asks_to_write() {
+    let Some(server) = Postgres::start().await else { return };
+    let url = schema(&server.database().await);
+    let store = open(&url).await;
+    let lease = lease(&store).await;
+    admin(&url).await.execute("CHECKPOINT").await.expect("written");
+    server.stop().await;
+    server.start_as_standby().await;
+    assert!(persistently(|| store.runs(None, 1)).await.is_empty(), "it reads");
+    let nobodys = Lease { pipeline: "nobody's".into(), epoch: 0, holder: String::new() };
+    for error in [
+        store.begin_run("p").await.expect_err("it cannot be written"),
+        store.renew_lease(&lease, LONG).await.expect_err("it cannot be written"),
+        store.free_lease(&nobodys).await.expect_err("even if nothing is to be written"),
+    ] {
+        assert_eq!((error.code(), error.retry()), ("store_unavailable", Retry::Backoff), "{error:?}");
+        assert!(error.message().contains("only reads"), "{error}");
+    }
+}
+
 /// Prints how long a store takes for what a subscription with many messages asks of it.
 #[tokio::test]
 #[ignore = "a measurement: run it by its name, with --nocapture"]

@@ -15,6 +15,7 @@ use super::process::{Process, Ready, Spec, free_port};
 /// The versions that are installed, newest last.
 const VERSIONS: [u32; 2] = [13, 18];
 const READY: &str = "database system is ready to accept connections";
+const READY_TO_READ: &str = "database system is ready to accept read-only connections";
 /// What makes the server one of tests: fast, as nothing has to outlast the machine, and with all that may be asked of it.
 const SETTINGS: &[&str] = &[
     "listen_addresses=127.0.0.1",
@@ -97,6 +98,12 @@ impl Postgres {
     /// Starts a server that was stopped once more, on its port, and waits until it is ready.
     pub async fn start_again(&self) {
         self.process.start_again(READY).await;
+    }
+
+    /// Starts a server that was stopped once more as a standby of nobody, which others may read and nobody may write.
+    pub async fn start_as_standby(&self) {
+        std::fs::write(self.folder().join("data/standby.signal"), "").expect("its folder can be written");
+        self.process.start_again(READY_TO_READ).await;
     }
 
     /// What it has said, for a test that fails.
