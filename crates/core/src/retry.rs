@@ -106,7 +106,7 @@ impl Policy {
 }
 
 /// A number in [0, 1).
-fn chance() -> f64 {
+pub fn chance() -> f64 {
     f64::from(uuid::Uuid::new_v4().as_u128() as u32) / (f64::from(u32::MAX) + 1.0)
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use chrono::TimeDelta;
 use longshore_core::error::{Error, Kind, Retry};
 use longshore_core::stop::Stop;
 use tokio::time::Instant;
@@ -26,8 +25,7 @@ pub(crate) async fn keep(shared: &Arc<Shared>, job: &Job, stop: &Stop) {
                 Error::new(Kind::Source, SOURCE_ENDED, "the source ended, which it never should").with_retry(Retry::Backoff)
             }
         };
-        let pause = pauses.after(&error, began.elapsed());
-        let again = shared.now() + TimeDelta::from_std(pause).unwrap_or(TimeDelta::MAX);
+        let again = shared.again(&mut pauses, &error, began.elapsed());
         failed(shared, job, &error, State::Retrying, (!stop.is_requested()).then_some(again));
         if !shared.sleep_until(again, stop).await {
             return;

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use longshore_core::Result;
+use longshore_core::retry;
 use longshore_core::stop::Stop;
 use longshore_core::store::Store;
 
@@ -58,7 +59,8 @@ pub async fn serve(
     let socket = http::bind(listen).await?;
     let address = socket.local_addr().map_or_else(|_| listen.to_owned(), |address| address.to_string());
     let board = Arc::new(Board::default());
-    let shared = Arc::new(Shared { board: board.clone(), store: store.clone(), listener, clock: Arc::new(Utc::now) });
+    let clock = Arc::new(Utc::now);
+    let shared = Arc::new(Shared { board: board.clone(), store: store.clone(), listener, clock, chance: retry::chance });
     let silence = Stop::default();
     let mut answers = tokio::spawn(http::answer(socket, Api { board, store, stop: stop.clone() }, silence.clone()));
     shared.tell(&ServerEvent::Listening { address });

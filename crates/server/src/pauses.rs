@@ -20,8 +20,13 @@ pub(crate) struct Pauses {
 }
 
 impl Pauses {
-    /// The pause after this error, which came after so much time at work.
-    pub(crate) fn after(&mut self, error: &Error, worked: Duration) -> Duration {
+    /// The pause after this error, which came after so much time at work. By `chance`, from 0 to 1, it is longer by up to a quarter, so that
+    /// servers which failed at once do not all come back at once.
+    pub(crate) fn after(&mut self, error: &Error, worked: Duration, chance: f64) -> Duration {
+        self.least(error, worked).mul_f64(1.0 + chance / 4.0)
+    }
+
+    fn least(&mut self, error: &Error, worked: Duration) -> Duration {
         if worked >= GOOD {
             self.failed = 0;
         }
@@ -56,26 +61,36 @@ mod tests {
     fn pauses_double_up_to_five_minutes_and_begin_anew_after_good_work() {
         let mut pauses = Pauses::default();
         let error = failing(Retry::Backoff);
-        let seconds: Vec<u64> = (0..11).map(|_| pauses.after(&error, Duration::ZERO).as_secs()).collect();
+        let seconds: Vec<u64> = (0..11).map(|_| pauses.after(&error, Duration::ZERO, 0.0).as_secs()).collect();
         assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        assert_eq!(pauses.after(&error, GOOD - Duration::from_secs(1)).as_secs(), 300);
-        assert_eq!(pauses.after(&error, GOOD).as_secs(), 1);
+        assert_eq!(pauses.after(&error, GOOD - Duration::from_secs(1), 0.0).as_secs(), 300);
+        assert_eq!(pauses.after(&error, GOOD, 0.0).as_secs(), 1);
     }
 
     #[test]
     fn what_a_person_has_to_mend_is_looked_at_every_quarter_of_an_hour() {
         for retry in [Retry::AfterFix, Retry::Never] {
-            assert_eq!(Pauses::default().after(&failing(retry), Duration::ZERO), FIXED);
+            assert_eq!(Pauses::default().after(&failing(retry), Duration::ZERO, 0.0), FIXED);
         }
     }
 
     #[test]
     fn what_outlasted_a_runs_own_tries_passes_all_the_same_and_a_wish_is_honoured() {
         let outlasted = failing(Retry::AfterFix).with("tries", 6);
-        assert_eq!(Pauses::default().after(&outlasted, Duration::ZERO), FIRST);
+        assert_eq!(Pauses::default().after(&outlasted, Duration::ZERO, 0.0), FIRST);
         let asked = failing(Retry::Backoff).with_retry_after(Duration::from_secs(90));
-        assert_eq!(Pauses::default().after(&asked, Duration::ZERO).as_secs(), 90);
+        assert_eq!(Pauses::default().after(&asked, Duration::ZERO, 0.0).as_secs(), 90);
         let held = Error::new(Kind::Store, code::LEASE_HELD, "somebody runs it");
-        assert_eq!(Pauses::default().after(&held, Duration::ZERO), FIRST);
+        assert_eq!(Pauses::default().after(&held, Duration::ZERO, 0.0), FIRST);
+    }
+
+    #[test]
+    fn servers_that_fail_at_once_come_back_one_after_the_other_and_never_too_early() {
+        let asked = failing(Retry::Backoff).with_retry_after(Duration::from_secs(100));
+        let pauses =
+            |error: &Error| [0.0, 0.4, 1.0].map(|chance| Pauses::default().after(error, Duration::ZERO, chance).as_millis());
+        assert_eq!(pauses(&failing(Retry::Backoff)), [1000, 1100, 1250]);
+        assert_eq!(pauses(&failing(Retry::AfterFix)), [900_000, 990_000, 1_125_000]);
+        assert_eq!(pauses(&asked), [100_000, 110_000, 125_000]);
     }
 }

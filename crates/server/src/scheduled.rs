@@ -77,7 +77,7 @@ pub(crate) async fn keep(shared: &Arc<Shared>, job: &Job, schedule: &Schedule, s
                 rest(ASK, stop).await;
             }
             Err(error) => {
-                let again = shared.now() + TimeDelta::from_std(asked.after(&error, Duration::ZERO)).unwrap_or(TimeDelta::MAX);
+                let again = shared.again(&mut asked, &error, Duration::ZERO);
                 hindered(shared, job, &error, State::Retrying, Some(again));
                 shared.sleep_until(again, stop).await;
             }
@@ -99,7 +99,7 @@ async fn begin(shared: &Arc<Shared>, job: &Job, since: Since, stop: &Stop) -> Op
             (Ok(first), Since::Down) => return Some(first.max(shared.now() - MISSED)),
             (Err(error), _) => error,
         };
-        let again = shared.now() + TimeDelta::from_std(pauses.after(&error, Duration::ZERO)).unwrap_or(TimeDelta::MAX);
+        let again = shared.again(&mut pauses, &error, Duration::ZERO);
         hindered(shared, job, &error, State::Retrying, Some(again));
         if !shared.sleep_until(again, stop).await {
             return None;
@@ -134,7 +134,7 @@ async fn serve(shared: &Arc<Shared>, job: &Job, schedule: &Schedule, at: DateTim
             Ended::Well(outcome) => return landed(shared, job, outcome),
             Ended::Failed(error) => error,
         };
-        let again = shared.now() + TimeDelta::from_std(pauses.after(&error, began.elapsed())).unwrap_or(TimeDelta::MAX);
+        let again = shared.again(&mut pauses, &error, began.elapsed());
         let next = schedule.next(at).filter(|next| *next <= again);
         // What a person cancelled was meant to stop.
         if error.kind() == Kind::Interrupted {

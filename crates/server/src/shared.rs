@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use longshore_core::error::Error;
 use longshore_core::stop::Stop;
 use longshore_core::store::Store;
 
 use crate::board::Board;
 use crate::event::{Listener, ServerEvent};
+use crate::pauses::Pauses;
 
 /// A wall clock that is set, or a machine that slept, is noticed after this time.
 const GLANCE: Duration = Duration::from_secs(20);
@@ -22,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) listener: Arc<dyn Listener>,
     pub(crate) clock: Clock,
+    /// A number from 0 to 1, another at each call.
+    pub(crate) chance: fn() -> f64,
 }
 
 impl Shared {
@@ -31,6 +35,12 @@ impl Shared {
 
     pub(crate) fn tell(&self, event: &ServerEvent) {
         self.listener.server(event);
+    }
+
+    /// When something is tried again after this error, which came after so much time at work.
+    pub(crate) fn again(&self, pauses: &mut Pauses, error: &Error, worked: Duration) -> DateTime<Utc> {
+        let pause = pauses.after(error, worked, (self.chance)());
+        self.now() + TimeDelta::from_std(pause).unwrap_or(TimeDelta::MAX)
     }
 
     /// Waits until this time; `false` if it was asked to stop before.

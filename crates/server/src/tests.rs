@@ -228,7 +228,8 @@ impl World {
         let start = dawn() + TimeDelta::seconds(seconds);
         let clock = move || start + TimeDelta::from_std(began.elapsed()).expect("a short time");
         let (folder, told, stop) = (Arc::new(Folder(Mutex::new(Some(files)))), Arc::new(Told::default()), Stop::default());
-        let shared = Arc::new(Shared { board: Arc::default(), store, listener: told.clone(), clock: Arc::new(clock) });
+        let (board, clock, listener) = (Arc::default(), Arc::new(clock), told.clone());
+        let shared = Arc::new(Shared { board, store, listener, clock, chance: || 0.0 });
         let supervisor = Supervisor::new(shared.clone(), folder.clone());
         let asked = stop.clone();
         let task = tokio::spawn(async move { supervisor.run(&asked).await });
