@@ -44,6 +44,8 @@ resource "kubernetes_secret_v1" "store" {
   data_wo_revision = var.store_password_version
 }
 
+# Pods that are not ready should not hold up a node that is to be emptied (`unhealthyPodEvictionPolicy: AlwaysAllow`), but this resource has no
+# such field, and `kubernetes_manifest` has to reach the cluster as soon as it plans. The README has the command that sets it.
 resource "kubernetes_pod_disruption_budget_v1" "longshore" {
   metadata {
     name      = "${var.name}-longshore"
