@@ -25,7 +25,11 @@ const COUNTERS: &[(&str, &str)] = &[
 ];
 
 const GAUGES: &[(&str, &str)] = &[
-    ("longshore_lag_messages", "Messages that wait to be read, by part of the source, as far as this process reads it."),
+    (
+        "longshore_lag_messages",
+        "Messages that wait to be read, by part of the source, as far as this process reads it. Of a Pub/Sub subscription only those \
+         that were lent to this process: see Google's num_undelivered_messages for those that wait there.",
+    ),
     ("longshore_table_delay_seconds", "How old the oldest message of the table's last commit was when it became visible."),
     ("longshore_table_last_commit_timestamp_seconds", "When the table showed new rows last."),
     ("longshore_parked_commits", "Commits that wait for a table that cannot be published for now."),
