@@ -297,7 +297,13 @@ pub trait Runs: Send + Sync {
     async fn runs(&self, pipeline: Option<&str>, limit: usize) -> Result<Vec<Run>>;
 
     /// A run and its history; an unambiguous beginning of the id suffices. `None` if there is none.
-    async fn run(&self, id: &str) -> Result<Option<(Run, Vec<HistoryLine>)>>;
+    async fn run(&self, id: &str) -> Result<Option<(Run, Vec<HistoryLine>)>> {
+        self.run_newest(id, usize::MAX).await
+    }
+
+    /// As [`Runs::run`], with so many lines of its history at most: the newest, in order. Sequences have no gaps, so that the first of them tells
+    /// whether there are older ones.
+    async fn run_newest(&self, id: &str, lines: usize) -> Result<Option<(Run, Vec<HistoryLine>)>>;
 
     /// When a server first looked after this pipeline: `now` if none has until now, which is kept. The pipeline is created if it is new.
     async fn first_served(&self, pipeline: &str, now: chrono::DateTime<chrono::Utc>) -> Result<chrono::DateTime<chrono::Utc>>;

@@ -15,6 +15,7 @@ use longshore_core::stop::Stop;
 use longshore_core::store::Store;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::board::{Board, Reason, What};
 use crate::error::LISTEN_FAILED;
@@ -30,8 +31,10 @@ const STORE: Duration = Duration::from_secs(5);
 const RUNS: usize = 20;
 /// The most runs in an answer.
 const MOST_RUNS: usize = 1000;
-/// The most receipts of one run that are told.
-const RECEIPTS: usize = 100_000;
+/// How many events and receipts of one run are told, the newest: one that never ends has more every minute.
+const NEWEST: usize = 1000;
+/// How many answers are made from the history at once; it must leave the store to the pipelines.
+pub(crate) const AT_ONCE: usize = 2;
 
 /// What answers are made from.
 #[derive(Clone)]
@@ -40,6 +43,14 @@ pub(crate) struct Api {
     pub(crate) store: Arc<dyn Store>,
     /// From when on the server is not ready any more.
     pub(crate) stop: Stop,
+    /// Whoever asks for the history waits for one.
+    pub(crate) history: Arc<Semaphore>,
+}
+
+impl Api {
+    pub(crate) fn new(board: Arc<Board>, store: Arc<dyn Store>, stop: Stop) -> Self {
+        Self { board, store, stop, history: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
 }
 
 /// Takes the address. Errors: `listen_failed`.
@@ -134,6 +145,7 @@ async fn runs(State(api): State<Api>, which: Result<Query<Which>, QueryRejection
     if !(1..=MOST_RUNS).contains(&limit) {
         return refusal(&format!("`limit` must be 1 to {MOST_RUNS}"));
     }
+    let _permit = api.history.acquire().await;
     match api.store.runs(which.pipeline.as_deref(), limit).await {
         Ok(runs) => object(StatusCode::OK, &json!({"runs": runs})),
         Err(error) => failed(&error),
@@ -145,6 +157,7 @@ async fn run(State(api): State<Api>, id: Result<Path<String>, PathRejection>) ->
         Ok(Path(id)) => id,
         Err(rejection) => return refusal(&rejection.body_text()),
     };
+    let _permit = api.history.acquire().await;
     match one_run(api.store.as_ref(), &id).await {
         Ok(Some(run)) => object(StatusCode::OK, &run),
         Ok(None) => object(StatusCode::NOT_FOUND, &json!({"error": format!("there is no run `{id}`"), "code": "not_found"})),
@@ -152,12 +165,18 @@ async fn run(State(api): State<Api>, id: Result<Path<String>, PathRejection>) ->
     }
 }
 
-/// A run with its events and receipts.
+/// A run with its newest events and receipts, and `cut` if there are older ones.
 async fn one_run(store: &dyn Store, id: &str) -> Result<Option<Value>> {
-    let Some((run, events)) = store.run(id).await? else { return Ok(None) };
-    let mut receipts = store.receipts(Some(&run.id), RECEIPTS).await?;
+    let Some((run, events)) = store.run_newest(id, NEWEST).await? else { return Ok(None) };
+    let mut receipts = store.receipts(Some(&run.id), NEWEST + 1).await?;
+    let cut = receipts.len() > NEWEST || events.first().is_some_and(|first| first.sequence > 1);
+    receipts.truncate(NEWEST);
     receipts.sort_by(|a, b| (a.n, &a.table).cmp(&(b.n, &b.table)));
-    Ok(Some(json!({"run": run, "events": events, "receipts": receipts})))
+    let mut answer = json!({"run": run, "events": events, "receipts": receipts});
+    if cut {
+        answer["cut"] = json!(true);
+    }
+    Ok(Some(answer))
 }
 
 async fn nothing(uri: Uri) -> Response {

@@ -62,7 +62,7 @@ pub async fn serve(
     let clock = Arc::new(Utc::now);
     let shared = Arc::new(Shared { board: board.clone(), store: store.clone(), listener, clock, chance: retry::chance });
     let silence = Stop::default();
-    let mut answers = tokio::spawn(http::answer(socket, Api { board, store, stop: stop.clone() }, silence.clone()));
+    let mut answers = tokio::spawn(http::answer(socket, Api::new(board, store, stop.clone()), silence.clone()));
     shared.tell(&ServerEvent::Listening { address });
     Supervisor::new(shared, jobs).run(&stop).await;
     silence.request();

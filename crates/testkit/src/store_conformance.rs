@@ -112,6 +112,7 @@ checks! {
         a_status_follows_from_events_and_their_order_is_kept,
         nothing_happens_in_a_finished_run,
         a_run_is_found_by_an_unambiguous_beginning,
+        the_newest_of_a_long_history_come_in_order,
         cancelling_is_seen_by_others,
         a_pipeline_is_first_served_once;
 }

@@ -1,13 +1,17 @@
 //! Real requests.
 
+use std::collections::BTreeMap;
+
+use longshore_core::commit::{Committable, Completion, Counts, Draft, Receipt, WriteDisposition};
 use longshore_core::error::code::LEASE_HELD;
-use longshore_core::store::{Journal as _, Runs as _};
+use longshore_core::store::{Attempts as _, Journal as _, LeaseAnswer, Leases as _, Runs as _, Writer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 use super::*;
-use crate::http::{Api, answer, bind};
+use crate::http::{AT_ONCE, Api, answer, bind};
 
 /// A server that answers, and its store.
 struct Site {
@@ -15,6 +19,7 @@ struct Site {
     board: Arc<Board>,
     store: Arc<MemoryStore>,
     stop: Stop,
+    history: Arc<Semaphore>,
 }
 
 impl Site {
@@ -22,9 +27,10 @@ impl Site {
         let listener = bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound").to_string();
         let (board, store, stop) = (Arc::new(Board::default()), Arc::new(MemoryStore::new()), Stop::default());
-        let api = Api { board: board.clone(), store: store.clone(), stop: stop.clone() };
+        let api = Api::new(board.clone(), store.clone(), stop.clone());
+        let history = api.history.clone();
         tokio::spawn(answer(listener, api, Stop::default()));
-        Self { address, board, store, stop }
+        Self { address, board, store, stop, history }
     }
 
     /// Status, headers in lower case, body.
@@ -143,6 +149,98 @@ async fn the_history_is_told_and_what_is_asked_wrongly_is_refused_as_json() {
     // The ids of one millisecond begin alike.
     let (status, answer) = site.get("/api/runs/0").await;
     assert_eq!((status, answer["error"].as_str().is_some_and(|text| text.contains('0'))), (400, true), "{answer}");
+}
+
+/// A commit with one receipt a table.
+async fn commit(store: &MemoryStore, run: &str, tables: usize) {
+    let LeaseAnswer::Granted(lease) = store.take_lease("a", "tester", Duration::from_secs(60)).await.expect("an answer") else {
+        panic!("it is free");
+    };
+    let writer = Writer::Lease(lease.epoch);
+    let tables: Vec<String> = (0..tables).map(|table| format!("t{table:04}")).collect();
+    let committable = |table: &String| Committable {
+        table: table.clone(),
+        disposition: WriteDisposition::Append,
+        payload: Value::Null,
+        rows: 1,
+        bytes: 1,
+        digest: String::new(),
+    };
+    let attempt = store.begin_attempt("a", writer).await.expect("an attempt");
+    let draft = Draft {
+        pipeline: "a".into(),
+        token: run.into(),
+        writer,
+        run: run.into(),
+        attempts: vec![attempt],
+        covers: vec![],
+        committables: tables.iter().map(committable).collect(),
+        schemas: BTreeMap::new(),
+        counts: Counts::default(),
+        landings: vec![],
+        dead_letters: vec![],
+        replayed: vec![],
+        origins: BTreeMap::new(),
+        held: BTreeMap::new(),
+        acknowledge: None,
+    };
+    let n = store.journal(draft).await.expect("journalled").n;
+    let receipt = |table: String| Receipt {
+        pipeline: "a".into(),
+        n,
+        table,
+        commit: None,
+        parked: None,
+        rows: 1,
+        bytes: 1,
+        digests: vec![],
+        run: run.into(),
+        covers: vec![],
+        at: dawn(),
+    };
+    let receipts = tables.into_iter().map(receipt).collect();
+    store.complete(Completion { pipeline: "a".into(), n, epoch: lease.epoch, receipts }).await.expect("complete");
+    store.free_lease(&lease).await.expect("freed");
+}
+
+#[tokio::test]
+async fn of_a_long_run_the_newest_events_and_receipts_are_told_and_that_there_are_more() {
+    let site = Site::new().await;
+    let notes = |from: usize, to: usize| (from..to).map(|n| RunEvent::Note { text: n.to_string() }).collect::<Vec<_>>();
+    let told = async |id: &str| {
+        let (status, answer) = site.get(&format!("/api/runs/{id}")).await;
+        let [events, receipts] = ["events", "receipts"].map(|name| answer[name].as_array().expect("a list").clone());
+        assert_eq!(status, 200);
+        (events, receipts, answer["cut"].clone())
+    };
+    let long = site.store.begin_run("a").await.expect("registered");
+    site.store.append_events(&long, &notes(1, 1001)).await.expect("written");
+    commit(&site.store, &long, 1000).await;
+    let (events, receipts, cut) = told(&long).await;
+    assert_eq!((events.len(), receipts.len(), cut), (1000, 1000, Value::Null), "that is all of it");
+    site.store.append_events(&long, &notes(1001, 1003)).await.expect("written");
+    let (events, _, cut) = told(&long).await;
+    assert_eq!((events.len(), &events[0]["sequence"], &events[999]["text"], cut), (1000, &json!(3), &json!("1002"), json!(true)));
+    let wide = site.store.begin_run("a").await.expect("registered");
+    commit(&site.store, &wide, 1002).await;
+    let (_, receipts, cut) = told(&wide).await;
+    assert_eq!(
+        (receipts.len(), &receipts[0]["table"], &receipts[999]["table"], cut),
+        (1000, &json!("t0002"), &json!("t1001"), json!(true))
+    );
+}
+
+#[tokio::test]
+async fn few_ask_for_the_history_at_once_and_the_others_wait() {
+    let site = Site::new().await;
+    let id = site.store.begin_run("a").await.expect("registered");
+    let busy = site.history.acquire_many(AT_ONCE as u32).await.expect("free");
+    for path in ["/api/runs".to_owned(), format!("/api/runs/{id}")] {
+        assert!(tokio::time::timeout(Duration::from_millis(100), site.get(&path)).await.is_err(), "{path} waits");
+    }
+    assert_eq!(site.get("/healthz").await.0, 200, "what asks nothing of it does not");
+    drop(busy);
+    assert_eq!(site.get("/api/runs").await.0, 200);
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ impl Runs for MemoryStore {
         self.answer("runs", state.runs.iter().rev().filter(wanted).take(limit).map(to_run).collect())
     }
 
-    async fn run(&self, id: &str) -> Result<Option<(Run, Vec<HistoryLine>)>> {
+    async fn run_newest(&self, id: &str, lines: usize) -> Result<Option<(Run, Vec<HistoryLine>)>> {
         let beginning = id.to_ascii_lowercase();
         if beginning.is_empty() {
             return Ok(None);
@@ -60,7 +60,8 @@ impl Runs for MemoryStore {
             }
         };
         let line = |(sequence, (at, event)): (i64, &(_, RunEvent))| HistoryLine { sequence, at: *at, event: event.clone() };
-        Ok(Some((to_run(record), (1..).zip(&record.events).map(line).collect())))
+        let older = record.events.len().saturating_sub(lines);
+        Ok(Some((to_run(record), (1..).zip(&record.events).skip(older).map(line).collect())))
     }
 
     async fn first_served(&self, pipeline: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>> {

@@ -43,9 +43,9 @@ impl Runs for PostgresStore {
         read.finish("reading", result).await
     }
 
-    async fn run(&self, id: &str) -> Result<Option<(Run, Vec<HistoryLine>)>> {
+    async fn run_newest(&self, id: &str, lines: usize) -> Result<Option<(Run, Vec<HistoryLine>)>> {
         let mut read = self.database.read().await?;
-        let result = in_time(one(&mut read, id)).await;
+        let result = in_time(one(&mut read, id, lines)).await;
         read.finish("reading", result).await
     }
 
@@ -123,7 +123,7 @@ async fn find(connection: &mut PgConnection, pipeline: Option<&str>, rows: usize
     rows.into_iter().map(to_run).collect()
 }
 
-async fn one(connection: &mut PgConnection, id: &str) -> Result<Option<(Run, Vec<HistoryLine>)>, Failure> {
+async fn one(connection: &mut PgConnection, id: &str, lines: usize) -> Result<Option<(Run, Vec<HistoryLine>)>, Failure> {
     const IDS: &str = "SELECT id FROM runs WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3";
     const RUN: &str = "SELECT r.id, r.pipeline, r.started_at,
         EXISTS (SELECT 1 FROM run_events w WHERE w.run = r.seq AND w.kind <> 'waiting'), e.at, e.event
@@ -131,7 +131,7 @@ async fn one(connection: &mut PgConnection, id: &str) -> Result<Option<(Run, Vec
         LEFT JOIN LATERAL (SELECT at, event FROM run_events WHERE run = r.seq ORDER BY sequence DESC LIMIT 1) e ON true
         WHERE r.id = $1";
     const EVENTS: &str = "SELECT e.sequence, e.at, e.event FROM run_events e JOIN runs r ON r.seq = e.run
-        WHERE r.id = $1 ORDER BY e.sequence";
+        WHERE r.id = $1 ORDER BY e.sequence DESC LIMIT $2";
     let beginning = id.to_ascii_lowercase();
     if beginning.is_empty() {
         return Ok(None);
@@ -147,9 +147,11 @@ async fn one(connection: &mut PgConnection, id: &str) -> Result<Option<(Run, Vec
         ids => return Err(error::run_ambiguous(&beginning, ids).into()),
     };
     let row: Row = query_as(RUN).bind(id).fetch_one(&mut *connection).await?;
-    let lines: Vec<(i64, DateTime<Utc>, String)> = query_as(EVENTS).bind(id).fetch_all(connection).await?;
+    let query = query_as(EVENTS).bind(id).bind(limit(lines));
+    let lines: Vec<(i64, DateTime<Utc>, String)> = query.fetch_all(connection).await?;
     let history = lines
         .into_iter()
+        .rev()
         .map(|(sequence, at, event)| Ok(HistoryLine { sequence, at, event: serde_json::from_str(&event)? }))
         .collect::<Result<Vec<_>, Failure>>()?;
     Ok(Some((to_run(row)?, history)))

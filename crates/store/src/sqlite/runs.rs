@@ -48,9 +48,9 @@ impl Runs for SqliteStore {
         result.map_err(|failure| self.database.error("reading", failure))
     }
 
-    async fn run(&self, id: &str) -> Result<Option<(Run, Vec<HistoryLine>)>> {
+    async fn run_newest(&self, id: &str, lines: usize) -> Result<Option<(Run, Vec<HistoryLine>)>> {
         let mut read = self.database.read().await?;
-        let result = one(&mut read, id).await;
+        let result = one(&mut read, id, lines).await;
         result.map_err(|failure| self.database.error("reading", failure))
     }
 
@@ -120,10 +120,10 @@ async fn find(connection: &mut SqliteConnection, pipeline: Option<&str>, rows: u
     rows.into_iter().map(to_run).collect()
 }
 
-async fn one(connection: &mut SqliteConnection, id: &str) -> Result<Option<(Run, Vec<HistoryLine>)>, Failure> {
+async fn one(connection: &mut SqliteConnection, id: &str, lines: usize) -> Result<Option<(Run, Vec<HistoryLine>)>, Failure> {
     const IDS: &str = "SELECT id FROM runs WHERE id >= ? AND id < ? ORDER BY id LIMIT ?";
     const EVENTS: &str = "SELECT e.sequence, e.at, e.event FROM run_events e JOIN runs r ON r.seq = e.run
-        WHERE r.id = ? ORDER BY e.sequence";
+        WHERE r.id = ? ORDER BY e.sequence DESC LIMIT ?";
     let beginning = id.to_ascii_lowercase();
     if beginning.is_empty() {
         return Ok(None);
@@ -141,9 +141,10 @@ async fn one(connection: &mut SqliteConnection, id: &str) -> Result<Option<(Run,
     let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new(SELECT);
     query.push(" WHERE r.id = ").push_bind(id);
     let row: Row = query.build_query_as().fetch_one(&mut *connection).await?;
-    let lines: Vec<(i64, i64, String)> = sqlx::query_as(EVENTS).bind(id).fetch_all(connection).await?;
+    let lines: Vec<(i64, i64, String)> = sqlx::query_as(EVENTS).bind(id).bind(limit(lines)).fetch_all(connection).await?;
     let history = lines
         .into_iter()
+        .rev()
         .map(|(sequence, at, event)| Ok(HistoryLine { sequence, at: from_nanos(at), event: serde_json::from_str(&event)? }))
         .collect::<Result<Vec<_>, Failure>>()?;
     Ok(Some((to_run(row)?, history)))

@@ -111,3 +111,17 @@ pub async fn a_pipeline_is_first_served_once(pair: Pair) {
     assert_eq!(pair.two.pipelines().await.expect("names"), ["new", "there"]);
     assert_eq!(pair.two.first_served("newer", moment(3000)).await.expect("kept"), moment(3000));
 }
+
+/// With the numbers that they have in the whole, and the status of the whole.
+pub async fn the_newest_of_a_long_history_come_in_order(pair: Pair) {
+    let id = pair.one.begin_run("p").await.expect("a run");
+    let notes: Vec<RunEvent> = (1..=9).map(|n| RunEvent::Journalled { n }).collect();
+    pair.one.append_events(&id, &notes).await.expect("appended");
+    pair.one.append_events(&id, &[finished(Status::Succeeded, None)]).await.expect("appended");
+    let whole = pair.two.run(&id).await.expect("found").expect("there");
+    for (lines, kept) in [(0, 0), (1, 1), (4, 4), (10, 10), (11, 10), (usize::MAX, 10)] {
+        let (run, history) = pair.two.run_newest(&id[..id.len() - 1], lines).await.expect("found").expect("there");
+        assert_eq!((&run, history.as_slice()), (&whole.0, &whole.1[10 - kept..]), "{lines} lines");
+    }
+    assert!(pair.two.run_newest("x", 1).await.expect("an answer").is_none());
+}
