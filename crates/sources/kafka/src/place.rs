@@ -33,7 +33,7 @@ pub(crate) struct Placing {
     pub(crate) events: Events,
     /// The topics that were there when reading began, each with its partitions.
     pub(crate) before: BTreeMap<String, i32>,
-    pub(crate) seen: Mutex<Seen>,
+    pub(crate) seen: Arc<Mutex<Seen>>,
 }
 
 /// What was seen of topics since reading began.

@@ -1,6 +1,6 @@
 //! Kafka as a source that never ends.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,15 +20,14 @@ use crate::config::KafkaConfig;
 use crate::contact::{Contact, contact};
 use crate::error::KAFKA_UNREACHABLE;
 use crate::fill::Filling;
-use crate::handover::Handover;
 use crate::health::Health;
 use crate::letters::KafkaLetterbox;
-use crate::native::{Queue, Waker};
+use crate::native::Queue;
 use crate::oauth::Tokens;
-use crate::place::{Placing, Seen, blocking};
+use crate::place::{Placing, blocking};
 use crate::reader::Reader;
 use crate::slots::{Name, Slots};
-use crate::subscription::KafkaSubscription;
+use crate::subscription::{KafkaSubscription, Reading};
 use crate::survey::survey;
 
 /// How long one try to make contact may take.
@@ -41,9 +40,10 @@ const INSPECTION: Duration = Duration::from_secs(10);
 const DELIVERY: u64 = 1024 * 1024;
 
 /// Topics of Kafka, shared by everybody who reads them under the same group.
+#[derive(Clone)]
 pub struct KafkaSource {
-    config: Arc<KafkaConfig>,
-    decoder: Arc<Decoder>,
+    pub(crate) config: Arc<KafkaConfig>,
+    pub(crate) decoder: Arc<Decoder>,
     tokens: Option<Tokens>,
 }
 
@@ -99,34 +99,23 @@ impl KafkaSource {
         }
     }
 
-    fn subscribe_to(&self, queue: &Queue) -> Result<()> {
-        let Some(pattern) = &self.config.pattern else {
-            let topics: BTreeSet<&str> = self.config.topics.iter().map(String::as_str).collect();
-            let topics: Vec<&str> = topics.into_iter().collect();
-            return queue.client().subscribe(&topics).map_err(|e| refused("the topics cannot be subscribed to", &e));
-        };
-        // It is to match whole names.
-        let whole = format!("^({})$", pattern.trim_start_matches('^').trim_end_matches('$'));
-        queue.client().subscribe(&[&whole]).map_err(|e| {
-            let what = format!("`pattern: {pattern}` is not a regular expression that the Kafka client understands");
-            Error::new(Kind::Config, code::CONFIG, what).caused_by(e).hint("for example orders-.* or (orders|payments)\\.v[0-9]+")
-        })
-    }
-}
-
-#[async_trait]
-impl StreamSource for KafkaSource {
-    async fn subscribe(&self, cx: &Context, progress: Arc<dyn Progress>) -> Result<Box<dyn Subscription>> {
+    /// Begins to read as one of the workers.
+    pub(crate) async fn open(&self, cx: &Context, progress: Arc<dyn Progress>) -> Result<KafkaSubscription> {
         self.decoder.attach(cx);
+        let reading = self.read(cx, progress.clone(), None).await?;
+        Ok(KafkaSubscription { source: self.clone(), cx: cx.clone(), progress, reading, passes: false })
+    }
+
+    /// Joins the group with a client of its own, and hears it on a thread of its own. What was known of topics when an earlier reading began
+    /// stays known: what came since is new.
+    pub(crate) async fn read(&self, cx: &Context, progress: Arc<dyn Progress>, earlier: Option<&Placing>) -> Result<Reading> {
         let memory = cx.budget.total() / 4;
         let queue = self.client(Some(self.group(cx).to_owned()), memory).await?;
         let found = self.reach(cx, &queue).await?;
         let mut health = Health::default();
         found.missing.into_iter().for_each(|(topic, _)| health.missing(topic, &cx.events));
         self.subscribe_to(&queue)?;
-        let before: BTreeMap<String, i32> = found.topics.iter().map(|(name, topic)| (name.clone(), topic.partitions)).collect();
-        let handover = Arc::new(Handover::default());
-        let waker = Waker::of(&queue);
+        let there = || found.topics.iter().map(|(name, topic)| (name.clone(), topic.partitions)).collect();
         let placing = Placing {
             client: queue.client().clone(),
             progress,
@@ -134,16 +123,16 @@ impl StreamSource for KafkaSource {
             start: self.config.start.clone(),
             isolation: self.config.isolation,
             events: cx.events.clone(),
-            before,
-            seen: std::sync::Mutex::new(Seen::default()),
+            before: earlier.map_or_else(there, |earlier| earlier.before.clone()),
+            seen: earlier.map(|earlier| earlier.seen.clone()).unwrap_or_default(),
         };
-        let placing = Arc::new(placing);
+        let reading = Reading::new(&queue, placing);
         let reader = Reader {
             client: queue.client().clone(),
             queue,
-            handover: handover.clone(),
-            waker: waker.clone(),
-            placing: placing.clone(),
+            handover: reading.handover.clone(),
+            waker: reading.waker.clone(),
+            placing: reading.placing.clone(),
             runtime: Handle::current(),
             events: cx.events.clone(),
             tokens: self.tokens.clone(),
@@ -165,14 +154,28 @@ impl StreamSource for KafkaSource {
             .name("kafka".to_owned())
             .spawn(move || reader.run())
             .map_err(|e| Error::new(Kind::Bug, code::BUG, "no thread could be started").caused_by(e))?;
-        Ok(Box::new(KafkaSubscription {
-            handover,
-            waker,
-            decoder: self.decoder.clone(),
-            budget: cx.budget.clone(),
-            placing,
-            topics: self.config.topics.clone(),
-        }))
+        Ok(reading)
+    }
+
+    fn subscribe_to(&self, queue: &Queue) -> Result<()> {
+        let Some(pattern) = &self.config.pattern else {
+            let topics: BTreeSet<&str> = self.config.topics.iter().map(String::as_str).collect();
+            let topics: Vec<&str> = topics.into_iter().collect();
+            return queue.client().subscribe(&topics).map_err(|e| refused("the topics cannot be subscribed to", &e));
+        };
+        // It is to match whole names.
+        let whole = format!("^({})$", pattern.trim_start_matches('^').trim_end_matches('$'));
+        queue.client().subscribe(&[&whole]).map_err(|e| {
+            let what = format!("`pattern: {pattern}` is not a regular expression that the Kafka client understands");
+            Error::new(Kind::Config, code::CONFIG, what).caused_by(e).hint("for example orders-.* or (orders|payments)\\.v[0-9]+")
+        })
+    }
+}
+
+#[async_trait]
+impl StreamSource for KafkaSource {
+    async fn subscribe(&self, cx: &Context, progress: Arc<dyn Progress>) -> Result<Box<dyn Subscription>> {
+        Ok(Box::new(self.open(cx, progress).await?))
     }
 
     fn letterbox(&self) -> Option<Arc<dyn Letterbox>> {
