@@ -1,7 +1,9 @@
 //! Messages that come more than once: after a lease that ended, a crash, a rewind.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use longshore_core::error::Retry;
 use longshore_core::stream::Arrival;
 use longshore_fakes::pubsub::{Fault, Options, Rule};
 use serde_json::json;
@@ -91,6 +93,30 @@ async fn a_rewind_hands_out_again_what_was_not_journalled_and_nothing_else() {
     assert!(worker.commit(&again).await);
     worker.subscription.acknowledge(&[journalled]).await.expect("acknowledges");
     stage.acknowledged(60).await;
+}
+
+#[tokio::test]
+async fn a_journal_that_is_away_for_a_while_is_an_error_after_which_a_rewind_goes_on() {
+    let stage = Stage::with(40).await;
+    let mut worker = stage.worker_with(json!({"idle_after": "200ms"})).await;
+    stage.journal.failing.store(1, Ordering::Relaxed);
+    let error = worker.next().await.err().expect("the journal was away");
+    assert_eq!((error.message(), error.retry()), ("the store is away", Retry::Backoff));
+    worker.subscription.rewind().await.expect("rewinds");
+    let read = worker.read(40).await;
+    // Others are held, and the journal is away when it is asked about them again.
+    assert!(stage.journal.journal(&read.ids()[..20]));
+    worker.subscription.rewind().await.expect("rewinds");
+    let rest = worker.read(20).await;
+    stage.journal.failing.store(1, Ordering::Relaxed);
+    assert_eq!(worker.next().await.err().expect("the journal was away").message(), "the store is away");
+    stage.journal.complete(&read.ids()[..20]);
+    worker.subscription.rewind().await.expect("rewinds");
+    let again = worker.read(20).await;
+    assert_eq!(sorted(again.orders.clone()), sorted(rest.orders));
+    assert!(worker.commit(&again).await);
+    assert!(worker.caught_up().await.orders.is_empty());
+    stage.acknowledged(40).await;
 }
 
 #[tokio::test]

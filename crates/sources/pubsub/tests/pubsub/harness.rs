@@ -12,6 +12,7 @@ use longshore_core::Result;
 use longshore_core::batch::Rows;
 use longshore_core::budget::Budget;
 use longshore_core::commit::Contract;
+use longshore_core::error::{Error, Kind, Retry, code};
 use longshore_core::event::{Events, Observer, RunEvent};
 use longshore_core::position::{Covers, Partition, Position};
 use longshore_core::schema::{Field, TableSchema, Type};
@@ -36,6 +37,8 @@ pub struct Journal {
     pub asked: AtomicUsize,
     /// How long an answer takes.
     pub slow: Mutex<Duration>,
+    /// How many answers are errors that pass.
+    pub failing: AtomicUsize,
 }
 
 impl Journal {
@@ -73,6 +76,10 @@ impl Progress for Journal {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let slow = *self.slow.lock().expect("no panic");
         tokio::time::sleep(slow).await;
+        if self.failing.load(Ordering::Relaxed) > 0 {
+            self.failing.fetch_sub(1, Ordering::Relaxed);
+            return Err(Error::new(Kind::Store, code::BUG, "the store is away").with_retry(Retry::Backoff));
+        }
         let known = self.ids.lock().expect("no panic");
         Ok(ids.iter().filter_map(|id| known.get(id).map(|complete| (id.clone(), *complete))).collect())
     }
