@@ -10,6 +10,8 @@ pub enum Fault {
     Refuse(Code, String),
     /// The call is done, and answered with UNAVAILABLE.
     LoseAnswer,
+    /// Nothing is done, and nobody answers: a network that swallows everything.
+    Hold,
     /// Nothing is done with any id of the call, and the answer says this word of each, as of a subscription that delivers exactly once:
     /// `TRANSIENT_FAILURE_...`, `PERMANENT_FAILURE_...`.
     Each(&'static str),

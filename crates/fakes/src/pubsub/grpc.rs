@@ -203,11 +203,13 @@ where
     fn call(&mut self, request: tonic::Request<Q>) -> Self::Future {
         let (shared, name, work) = (self.shared.clone(), self.name, self.work.take().expect("a unary call is one call"));
         Box::pin(async move {
-            let mut state = shared.lock();
-            let fault = state.fault(name);
-            if let Some(Fault::Refuse(code, why)) = &fault {
-                return Err(Status::new(*code, why));
+            let fault = shared.lock().fault(name);
+            match &fault {
+                Some(Fault::Refuse(code, why)) => return Err(Status::new(*code, why)),
+                Some(Fault::Hold) => std::future::pending().await,
+                _ => {}
             }
+            let mut state = shared.lock();
             let done = work(&mut state, request.into_inner(), fault.as_ref());
             drop(state);
             shared.stirred.notify_waiters();

@@ -23,6 +23,8 @@ const ID_BYTES: usize = 400 << 10;
 const AT_ONCE: usize = 8;
 /// How often what could not be given back is tried again. What then is not comes back by itself when its lease ends.
 const TRIES: u32 = 4;
+/// How long giving back may take in all. The rest comes back by itself as well.
+const GIVEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Speaks for one subscription.
 pub(crate) struct Keeper {
@@ -103,20 +105,28 @@ impl Keeper {
 
     /// Gives messages back, in this order, so that others get them at once. An answer that is lost does no harm.
     pub(crate) async fn give_back(&self, loans: Vec<Loan>) {
+        _ = tokio::time::timeout(GIVEN_WITHIN, self.try_to_give_back(loans)).await;
+        self.desk.left.notify_waiters();
+    }
+
+    /// Request by request; after one that uses up its tries there is no use in the others.
+    async fn try_to_give_back(&self, loans: Vec<Loan>) {
         for mut loans in batches(loans) {
             let mut failures = Failures::default();
-            for _ in 0..TRIES {
+            for tries_left in (0..TRIES).rev() {
                 let answer = self.client.extend(&self.subscription, ack_ids(&loans), 0).await;
                 let outcome = sort_out(loans, answer);
                 loans = outcome.again;
                 if loans.is_empty() {
                     break;
                 }
+                if tries_left == 0 {
+                    return;
+                }
                 let why = outcome.failed.map(|status| status.message().to_owned()).unwrap_or_default();
                 tokio::time::sleep(self.desk.outage.failed(&mut failures, &why)).await;
             }
         }
-        self.desk.left.notify_waiters();
     }
 
     /// Tells how a round of requests went; how long to wait before the next if some of it failed.

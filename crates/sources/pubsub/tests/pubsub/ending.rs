@@ -83,6 +83,34 @@ async fn who_leaves_gives_back_at_once_what_is_not_journalled() {
 }
 
 #[tokio::test]
+async fn nobody_waits_long_for_a_network_that_swallows_what_is_given_back() {
+    let stage = Stage::with(3_000).await;
+    let mut worker = stage.worker_with(json!({"ack_deadline": "10s"})).await;
+    worker.read(3_000).await;
+    stage.fake.rule(Rule::on("ModifyAckDeadline", Fault::Hold).times(usize::MAX));
+    let within = |began: tokio::time::Instant| assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    let began = tokio::time::Instant::now();
+    worker.subscription.rewind().await.expect("rewinds");
+    within(began);
+    // It comes back by itself.
+    assert_eq!(worker.read(3_000).await.orders.len(), 3_000);
+    let began = tokio::time::Instant::now();
+    worker.subscription.close().await.expect("leaves");
+    within(began);
+}
+
+#[tokio::test]
+async fn what_is_refused_when_it_is_given_back_is_given_up_with_the_first_request() {
+    let stage = Stage::with(3_000).await;
+    let mut worker = stage.worker().await;
+    worker.read(3_000).await;
+    stage.fake.rule(Rule::on("ModifyAckDeadline", Fault::Refuse(Code::Unavailable, "away".into())).times(usize::MAX));
+    let before = stage.fake.calls("ModifyAckDeadline");
+    worker.subscription.close().await.expect("leaves");
+    assert_eq!(stage.fake.calls("ModifyAckDeadline") - before, 4, "the tries of one request");
+}
+
+#[tokio::test]
 async fn who_leaves_waits_for_acknowledgements_on_their_way() {
     let stage = Stage::with(10).await;
     stage.fake.rule(Rule::on("Acknowledge", Fault::Refuse(Code::Unavailable, "for now".into())).times(3));
