@@ -75,12 +75,15 @@ class Streams:
         return self.ask("query", f"select count(*) as n from bench.{table}")[0]["n"]
 
 
+KINDS = ("json", "avro", "poison", "poison_large")
+
+
 class KafkaCases:
     """Topics of the same records, as JSON, Avro and with poison among them."""
 
     def __init__(self, streams, running, messages):
         self.streams, self.running, self.messages = streams, running, messages
-        self.bytes = {kind: running.ask("fill", kind, kind, messages)["bytes"] for kind in ("json", "avro", "poison")}
+        self.bytes = {kind: running.ask("fill", kind, kind, messages)["bytes"] for kind in KINDS}
 
     def source(self, topic, **more):
         return {"type": "kafka", "brokers": self.running.place["brokers"], "topics": [topic], "route": {"header": "destination_table"}, **more}
@@ -90,8 +93,8 @@ class KafkaCases:
         more = {"format": "avro", "registry": {"url": self.running.place["registry"]}} if kind == "avro" else {}
         self.streams.write(self.source(kind, **more), ["readings"], self.running.place["columns"], "10s")
         result = self.streams.until_idle()
-        rows, letters = self.streams.count("readings"), self.streams.count("_dead_letters") if kind == "poison" else 0
-        if rows + letters != self.messages or (kind == "poison") != (letters > 0):
+        rows, letters = self.streams.count("readings"), self.streams.count("_dead_letters") if kind.startswith("poison") else 0
+        if rows + letters != self.messages or kind.startswith("poison") != (letters > 0):
             sys.exit(f"{kind}: of {self.messages} messages {rows} are rows and {letters} dead letters")
         return result
 
@@ -108,7 +111,7 @@ class KafkaCases:
                 results[key].append(once())
         figures = {key: medians(result) for key, result in results.items()}
         labels = {"bare": "a bare consumer of librdkafka, JSON", "json": "JSON -> Delta", "avro": "Avro (registry) -> Delta",
-                  "poison": "JSON, 30 % of it poison -> Delta"}
+                  "poison": "JSON, 30 % of it poison -> Delta", "poison_large": "the same, each 10,000th record of 20 MB"}
         print(f"\n{self.messages:,} records in 4 partitions:\n")
         print("| what | input | wall | rate | records a second | / bare | / JSON, records | CPU | peak memory |\n|---|---|---|---|---|---|---|---|---|")
         wall_of_json = figures["json"][0]
@@ -124,7 +127,8 @@ class KafkaCases:
         import duckdb
 
         self.running.ask("fill", "paced", "json", 0)
-        self.streams.write(self.source("paced", columns={"time": "produced_at"}), ["readings"], self.running.place["columns"], "1s")
+        columns = [*self.running.place["columns"], {"name": "produced_at", "type": "TIMESTAMP"}]
+        self.streams.write(self.source("paced", columns={"time": "produced_at"}), ["readings"], columns, "1s")
         with self.streams.running() as usage:
             time.sleep(5)
             self.running.ask("pace", "paced", rate, seconds)
@@ -137,10 +141,10 @@ class KafkaCases:
                     shown[str(table / action["add"]["path"])] = commit.stat().st_mtime
         con = duckdb.connect()
         con.execute("set timezone = 'UTC'")
-        con.execute("create table shown (path text, at double)")
+        con.execute("create table shown (path text, seconds double)")
         con.executemany("insert into shown values (?, ?)", list(shown.items()))
         rows, p50, p99, most = con.execute(
-            "select count(*), quantile_cont(late, 0.5), quantile_cont(late, 0.99), max(late) from (select shown.at - epoch(produced_at) as late "
+            "select count(*), quantile_cont(late, 0.5), quantile_cont(late, 0.99), max(late) from (select shown.seconds - epoch(produced_at) as late "
             "from read_parquet($files, filename = true) r join shown on r.filename = shown.path)", {"files": list(shown)}).fetchone()
         if rows != rate * seconds:
             sys.exit(f"latency: of {rate * seconds} records {rows} are rows")

@@ -82,6 +82,11 @@ pub trait Subscription: Send {
         None
     }
 
+    /// How many messages, and how many bytes of them, the broker sends before any of them is acknowledged: a commit had better hold fewer.
+    fn outstanding(&self) -> Option<(u64, u64)> {
+        None
+    }
+
     /// Whether what other workers have of the source is journalled to its end: a run that ends when it has caught up asks, because a share may
     /// belong to a worker that is dead.
     async fn rest_is_read(&mut self) -> Result<bool> {

@@ -70,8 +70,14 @@ impl HeldLease {
 
     /// Frees it.
     pub(crate) async fn free(self) -> Result<()> {
-        self.renewal.abort();
         self.store.free_lease(&self.lease).await
+    }
+}
+
+impl Drop for HeldLease {
+    /// Of a run that ended without freeing it, by a panic say: it lapses.
+    fn drop(&mut self) {
+        self.renewal.abort();
     }
 }
 

@@ -38,6 +38,13 @@ impl Note {
         Self { run, covers: Vec::new(), landings: Vec::new(), entry: Some(Box::new(entry.clone())) }
     }
 
+    /// How many ids of messages it tells.
+    fn ids(&self) -> usize {
+        let covers = self.entry.as_ref().map_or(&self.covers, |entry| &entry.draft.covers);
+        let ids = |covers: &Covers| if let Covers::Ids { ids, .. } = covers { ids.len() } else { 0 };
+        covers.iter().map(ids).sum()
+    }
+
     pub(crate) fn to_json(&self) -> Result<serde_json::Value> {
         serde_json::to_value(self).map_err(|e| Error::new(Kind::Bug, code::BUG, "a note cannot be written").caused_by(e))
     }
@@ -213,7 +220,10 @@ impl Repair<'_> {
                 if past.done {
                     shown.insert(table.clone(), past.n);
                 }
-                notes.insert(past.n, note);
+                // Of the tables of a commit one alone may tell the ids.
+                if notes.get(&past.n).is_none_or(|known| known.ids() < note.ids()) {
+                    notes.insert(past.n, note);
+                }
             }
             if !unsure {
                 shown.insert(table.clone(), *n);

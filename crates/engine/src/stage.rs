@@ -20,7 +20,7 @@ use crate::dead_letters::{self, Letters};
 use crate::lease::interrupted;
 use crate::prepare::Prepared;
 use crate::run::Load;
-use crate::stager::{Stager, send, start};
+use crate::stager::{Stager, start};
 
 /// Rejects that are told one by one; later ones are only counted.
 pub(crate) const TOLD: u64 = 5;
@@ -155,7 +155,7 @@ impl<'a> Staging<'a> {
             Error::new(Kind::Bug, code::BUG, format!("rows came for the table {table}, which was not described"))
         })?;
         stager.origins.note(split, rows.len() as u64);
-        send(stager, rows).await
+        stager.send(rows).await
     }
 
     async fn reject(&mut self, split: &str, rejects: Vec<Reject>) -> Result<()> {
@@ -180,7 +180,7 @@ impl<'a> Staging<'a> {
             let stager = start(&self.load.session().destination, attempt, DEAD_LETTERS, schema, WriteDisposition::Append);
             self.stagers.insert(DEAD_LETTERS.to_owned(), stager);
         }
-        send(&self.stagers[DEAD_LETTERS], Rows::Plain(rows)).await
+        self.stagers[DEAD_LETTERS].send(Rows::Plain(rows)).await
     }
 
     /// Gives the store the index lines that wait.

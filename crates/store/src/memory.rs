@@ -58,6 +58,8 @@ struct Pipeline {
     positions: Checkpoint,
     /// By scope and id.
     ids: BTreeMap<(String, String), CommitNumber>,
+    /// When commits with ids were acknowledged.
+    acknowledged: BTreeMap<CommitNumber, DateTime<Utc>>,
     published: BTreeMap<String, CommitNumber>,
     /// By commit and table.
     parked: BTreeMap<(CommitNumber, String), Parked>,
@@ -148,6 +150,7 @@ impl State {
             entries: BTreeMap::new(),
             positions: Checkpoint::default(),
             ids: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
             published: BTreeMap::new(),
             parked: BTreeMap::new(),
             landings: BTreeMap::new(),

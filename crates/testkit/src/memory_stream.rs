@@ -9,13 +9,15 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use async_trait::async_trait;
 use longshore_core::Result;
 use longshore_core::batch::{Batch, Payload, Reject, Rows, Unit};
-use longshore_core::error::{Place, code};
+use longshore_core::error::{Error, Kind as ErrorKind, Place, Retry, code};
 use longshore_core::position::{Covers, Delta, Partition, Position};
 use longshore_core::schema::{Field, TableSchema, Type};
 use longshore_core::source::Context;
-use longshore_core::stream::{Arrival, Decode, Decoded, Delivery, Lag, Progress, StreamSource, Subscription, Tables, Wanted};
+use longshore_core::stream::{
+    Arrival, Decode, Decoded, Delivery, Lag, Letterbox, Progress, StreamSource, Subscription, Tables, Wanted,
+};
 
-/// Messages that are handed out together.
+/// Messages that are handed out together, unless a test says otherwise.
 const DELIVERY: usize = 10;
 /// How long a subscription waits before it looks for more.
 const LOOK: Duration = Duration::from_millis(5);
@@ -54,6 +56,8 @@ enum Kind {
 pub struct MemoryStream {
     kind: Kind,
     broker: Arc<Mutex<Broker>>,
+    letterbox: Option<Arc<dyn Letterbox>>,
+    together: usize,
 }
 
 #[derive(Default)]
@@ -71,17 +75,19 @@ struct Broker {
     committed: BTreeMap<String, u64>,
     /// Acknowledgements that are to be lost.
     lose: usize,
+    /// How often the next message is not to be had.
+    fail: usize,
 }
 
 impl MemoryStream {
     /// A broker with partitions, each read in order from the journal's position.
     pub fn partitions() -> Self {
-        Self { kind: Kind::Partitions, broker: Arc::default() }
+        Self { kind: Kind::Partitions, broker: Arc::default(), letterbox: None, together: DELIVERY }
     }
 
     /// A broker that hands out each message until it is acknowledged.
     pub fn queue() -> Self {
-        Self { kind: Kind::Queue, broker: Arc::default() }
+        Self { kind: Kind::Queue, broker: Arc::default(), letterbox: None, together: DELIVERY }
     }
 
     /// Appends messages to a partition, which is made if it is new.
@@ -107,6 +113,23 @@ impl MemoryStream {
     /// The next acknowledgements, so many, are lost on their way.
     pub fn lose_acknowledgements(&self, number: usize) {
         self.broker().lose = number;
+    }
+
+    /// Reading fails so many times, for a passing reason, before the next message.
+    pub fn fail(&self, times: usize) {
+        self.broker().fail = times;
+    }
+
+    /// The same with a place for copies of dead letters.
+    #[must_use]
+    pub fn with_letterbox(self, letterbox: Arc<dyn Letterbox>) -> Self {
+        Self { letterbox: Some(letterbox), ..self }
+    }
+
+    /// The same, which hands out so many messages together.
+    #[must_use]
+    pub fn together(self, messages: usize) -> Self {
+        Self { together: messages, ..self }
     }
 
     /// How far the broker was told of a partition.
@@ -151,6 +174,10 @@ impl StreamSource for MemoryStream {
             told_idle: false,
         };
         Ok(Box::new(share))
+    }
+
+    fn letterbox(&self) -> Option<Arc<dyn Letterbox>> {
+        self.letterbox.clone()
     }
 
     async fn inspect(&self, _: &Context) -> Result<Vec<String>> {
@@ -198,7 +225,7 @@ impl Share {
         for (partition, next) in &mut self.next {
             let from = next.unwrap_or(0) as usize;
             let messages: Vec<Message> =
-                self.stream.broker().partitions.get(partition)?.iter().skip(from).take(DELIVERY).cloned().collect();
+                self.stream.broker().partitions.get(partition)?.iter().skip(from).take(self.stream.together).cloned().collect();
             if messages.is_empty() {
                 continue;
             }
@@ -219,7 +246,8 @@ impl Share {
         let taken: Vec<Message> = {
             let mut broker = self.stream.broker();
             let free = |message: &&Message| !broker.acknowledged.contains(&message.id) && !broker.held.contains_key(&message.id);
-            let taken: Vec<Message> = broker.partitions.values().flatten().filter(free).take(DELIVERY).cloned().collect();
+            let taken: Vec<Message> =
+                broker.partitions.values().flatten().filter(free).take(self.stream.together).cloned().collect();
             broker.held.extend(taken.iter().map(|message| (message.id, self.member)));
             taken
         };
@@ -277,6 +305,15 @@ impl Subscription for Share {
                 if had {
                     return Ok(Arrival::Rebalance);
                 }
+            }
+            let fails = {
+                let mut broker = self.stream.broker();
+                let fails = broker.fail > 0;
+                broker.fail = broker.fail.saturating_sub(1);
+                fails
+            };
+            if fails {
+                return Err(Error::new(ErrorKind::Source, code::BUG, "the broker in memory is away").with_retry(Retry::Backoff));
             }
             let delivery = match self.stream.kind {
                 Kind::Partitions => self.of_partitions(),

@@ -12,14 +12,14 @@ use longshore_core::commit::{Application, AttemptId, Published, WriteDisposition
 use longshore_core::destination::{Batches, Destination, Mode, PastCommit, Plan, Publication, SchemaChange, Staged, TableMark};
 use longshore_core::error::Retry;
 use longshore_core::schema::TableSchema;
-use tokio::sync::mpsc;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::config::DeltaConfig;
 use crate::encode::Held;
-use crate::error::{bug, codes, config, destination};
+use crate::error::{codes, config, destination};
 use crate::publish::Request;
-use crate::stage::{Feed, Job};
+use crate::stage::Job;
 use crate::storage::{Faults, Storage};
 use crate::table::{Table, blocking};
 use crate::{checkpoint, history, payload, prepare, publish, sweep};
@@ -31,6 +31,7 @@ pub struct DeltaDestination {
     dataset: String,
     tables: Mutex<HashMap<String, Arc<Table>>>,
     held: Held,
+    turns: Semaphore,
     checkpoints: Mutex<JoinSet<()>>,
 }
 
@@ -54,8 +55,16 @@ impl DeltaDestination {
             dataset: dataset.to_owned(),
             tables: Mutex::default(),
             held: Arc::new(AtomicUsize::new(0)),
+            turns: Semaphore::new(std::thread::available_parallelism().map_or(2, std::num::NonZero::get)),
             checkpoints: Mutex::default(),
         })
+    }
+
+    /// Runs what blocks, and no more of it at once than there are cores: tables are many, and each thread keeps memory of its own.
+    async fn in_turn<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        // Never closed.
+        let _turn = self.turns.acquire().await;
+        blocking(work).await
     }
 
     fn table(&self, name: &str) -> Result<Arc<Table>> {
@@ -129,40 +138,25 @@ impl Destination for DeltaDestination {
     ) -> Result<Staged> {
         let (storage, known, name) = (self.storage.clone(), self.table(table)?, table.to_owned());
         let (attempt, schema, held) = (attempt.clone(), schema.clone(), self.held.clone());
-        // Two batches on the way keep the encoder busy; what is held beyond that is held by the source's budget.
-        let (feed, rows) = mpsc::channel(2);
-        let encoder = tokio::task::spawn_blocking(move || {
+        let begin = move || {
             let missing = || destination(codes::MISSING, format!("table {name} is gone")).with_retry(Retry::Backoff);
             let state = known.refresh(&storage)?.ok_or_else(missing)?;
             state.check_writable(&name, disposition == WriteDisposition::Truncate)?;
             known.sync_folders(&storage)?;
             let folder = known.folder.clone();
-            Job { storage, folder, table: name, state, attempt, schema, disposition, held }.run(rows)
-        });
-        let mut fed = Ok(());
+            Job { storage, folder, table: name, state, attempt, schema, disposition, held }.begin()
+        };
+        let mut staging = self.in_turn(begin).await?;
         while let Some(rows) = batches.next().await {
-            let message = match rows {
-                Ok(Rows::Plain(batch)) => Feed::Rows(batch),
-                Ok(Rows::Changes(_)) => {
-                    fed = Err(destination(codes::CHANGES, format!("changes by key cannot be written to table {table}")));
-                    break;
-                }
-                Err(error) => {
-                    fed = Err(error);
-                    break;
+            let batch = match rows? {
+                Rows::Plain(batch) => batch,
+                Rows::Changes(_) => {
+                    return Err(destination(codes::CHANGES, format!("changes by key cannot be written to table {table}")));
                 }
             };
-            // Nobody takes it: the encoder has failed and says why.
-            if feed.send(message).await.is_err() {
-                break;
-            }
+            staging = self.in_turn(move || staging.write(&batch).map(|()| staging)).await?;
         }
-        if fed.is_ok() {
-            let _ = feed.send(Feed::End).await;
-        }
-        drop(feed);
-        let staged = encoder.await.map_err(|e| bug("the thread that writes Parquet panicked").caused_by(e))?;
-        fed.and(staged).map(Staged::from)
+        self.in_turn(move || staging.finish()).await.map(Staged::from)
     }
 
     async fn publish(&self, publication: Publication<'_>) -> Result<Published> {

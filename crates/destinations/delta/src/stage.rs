@@ -12,7 +12,6 @@ use longshore_core::failpoint;
 use longshore_core::schema::TableSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::mpsc;
 
 use crate::encode::{Encoder, Held, Layout};
 use crate::error::{bug, codes, destination};
@@ -65,13 +64,6 @@ impl Staged {
     }
 }
 
-/// What is handed to the blocking thread.
-pub(crate) enum Feed {
-    Rows(RecordBatch),
-    /// The stream ended well. Without it the rows are dropped.
-    End,
-}
-
 /// One call of `stage`.
 pub(crate) struct Job {
     pub storage: Storage,
@@ -86,49 +78,15 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// Encodes what comes until the end. Blocks. An error, or a feed that breaks off, leaves no file.
-    pub(crate) fn run(self, mut feed: mpsc::Receiver<Feed>) -> Result<Committable> {
+    /// Gets ready to encode. An error, or a [`Staging`] that is dropped, leaves no file.
+    pub(crate) fn begin(self) -> Result<Staging> {
         let layout = self.layout()?;
         let columns = &self.state.columns;
         let type_of = |name: &str| columns.get(name).map(|column| column.data_type.clone());
         let staged_columns =
             layout.schema.fields().iter().map(|f| (f.name().clone(), type_of(f.name()).unwrap_or_default())).collect();
-        let mut encoder = Encoder::new(self.storage.clone(), layout, self.held.clone());
-        let mut first = true;
-        loop {
-            match feed.blocking_recv() {
-                Some(Feed::Rows(batch)) => {
-                    encoder.write(&batch)?;
-                    if std::mem::take(&mut first) {
-                        failpoint::hit("stage.first_batch");
-                    }
-                }
-                Some(Feed::End) => break,
-                None => return Err(bug(format!("staging of table {} broke off", self.table))),
-            }
-        }
-        failpoint::hit("stage.before_sync");
-        let files = encoder.finish()?;
-        let mut digest = blake3::Hasher::new();
-        for file in &files {
-            digest.update(file.digest.as_bytes());
-        }
-        let (rows, bytes) = (files.iter().map(|f| f.rows).sum(), files.iter().map(|f| f.size).sum());
-        let staged = Staged {
-            format: FORMAT,
-            table_id: self.state.metadata.id.clone(),
-            columns: staged_columns,
-            partition_columns: columns.partition_columns.clone(),
-            files,
-        };
-        Ok(Committable {
-            table: self.table,
-            disposition: self.disposition,
-            payload: serde_json::to_value(staged).map_err(|e| bug("cannot write a committable as JSON").caused_by(e))?,
-            rows,
-            bytes,
-            digest: digest.finalize().to_hex().to_string(),
-        })
+        let encoder = Encoder::new(self.storage.clone(), layout, self.held.clone());
+        Ok(Staging { job: self, columns: staged_columns, encoder, first: true })
     }
 
     fn layout(&self) -> Result<Layout> {
@@ -188,6 +146,52 @@ impl Job {
             source: source.name.clone(),
             data_type: physical.data_type().clone(),
             day: column.derived_from.is_some(),
+        })
+    }
+}
+
+/// Rows on their way into files. Each of its methods blocks.
+pub(crate) struct Staging {
+    job: Job,
+    columns: BTreeMap<String, Value>,
+    encoder: Encoder,
+    first: bool,
+}
+
+impl Staging {
+    /// Encodes these rows.
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.encoder.write(batch)?;
+        if std::mem::take(&mut self.first) {
+            failpoint::hit("stage.first_batch");
+        }
+        Ok(())
+    }
+
+    /// Makes what was written durable.
+    pub(crate) fn finish(mut self) -> Result<Committable> {
+        failpoint::hit("stage.before_sync");
+        let files = self.encoder.finish()?;
+        let mut digest = blake3::Hasher::new();
+        for file in &files {
+            digest.update(file.digest.as_bytes());
+        }
+        let (rows, bytes) = (files.iter().map(|f| f.rows).sum(), files.iter().map(|f| f.size).sum());
+        let Job { table, state, disposition, .. } = self.job;
+        let staged = Staged {
+            format: FORMAT,
+            table_id: state.metadata.id.clone(),
+            columns: self.columns,
+            partition_columns: state.columns.partition_columns.clone(),
+            files,
+        };
+        Ok(Committable {
+            table,
+            disposition,
+            payload: serde_json::to_value(staged).map_err(|e| bug("cannot write a committable as JSON").caused_by(e))?,
+            rows,
+            bytes,
+            digest: digest.finalize().to_hex().to_string(),
         })
     }
 }

@@ -23,24 +23,27 @@ pub(crate) enum What {
     Delivery(Delivery, Result<Decoded>, u64),
     CaughtUp,
     Rebalance,
+    /// The source failed. It is read again after a rewind.
+    Failed(Error),
 }
 
 /// Arrivals in order, decoded on lanes.
 pub(crate) fn decoded(
-    mut arrivals: mpsc::Receiver<Result<Arrived>>,
+    mut arrivals: mpsc::Receiver<Arrived>,
     shared: Shared,
     lanes: usize,
 ) -> BoxStream<'static, Result<Arrivee>> {
-    let arrivals = poll_fn(move |cx| arrivals.poll_recv(cx)).boxed();
+    let arrivals = poll_fn(move |cx| arrivals.poll_recv(cx)).map(Ok).boxed();
     in_lanes(arrivals, lanes, move |Arrived { generation, arrival }| {
         let what = match arrival {
-            Arrival::Delivery(delivery) => {
+            Ok(Arrival::Delivery(delivery)) => {
                 let snapshot = shared.read().unwrap_or_else(PoisonError::into_inner).clone();
                 let decoded = delivery.decode.decode(&snapshot.tables);
                 What::Delivery(delivery, decoded, snapshot.version)
             }
-            Arrival::CaughtUp => What::CaughtUp,
-            Arrival::Rebalance => What::Rebalance,
+            Ok(Arrival::CaughtUp) => What::CaughtUp,
+            Ok(Arrival::Rebalance) => What::Rebalance,
+            Err(error) => What::Failed(error),
         };
         Ok(Arrivee { generation, what })
     })

@@ -2,26 +2,34 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use longshore_core::Result;
 use longshore_core::batch::{Payload, Reject};
 use longshore_core::error::{Error, Kind, code};
+use longshore_core::event::Events;
 use longshore_core::retry::{Patience, Policy};
 use longshore_core::source::Context;
 use longshore_core::stream::{LetterCopy, Letterbox};
 use tokio::task::JoinSet;
 
+/// How long a commit waits for the copies of its dead letters: the table has them all.
+const WAITED_FOR: Duration = Duration::from_secs(10);
+
 /// The letterboxes of a run, and what is on its way to them.
 pub(crate) struct Copies {
     boxes: Vec<Arc<dyn Letterbox>>,
     patience: Patience,
+    /// Whether it was told that copies do not arrive, and none has arrived since.
+    told: Arc<AtomicBool>,
     under_way: JoinSet<()>,
 }
 
 impl Copies {
-    pub(crate) fn new(boxes: Vec<Arc<dyn Letterbox>>, patience: Patience) -> Self {
-        Self { boxes, patience, under_way: JoinSet::new() }
+    pub(crate) fn new(boxes: Vec<Arc<dyn Letterbox>>, patience: Patience, told: Arc<AtomicBool>) -> Self {
+        Self { boxes, patience, told, under_way: JoinSet::new() }
     }
 
     /// Sends copies of these, without waiting. A letterbox that does not take them is told of: the table has them.
@@ -40,22 +48,41 @@ impl Copies {
         };
         let copies: Arc<Vec<LetterCopy>> = Arc::new(rejects.iter().map(copy).collect());
         for to in &self.boxes {
-            let (to, copies, patience) = (to.clone(), copies.clone(), self.patience.clone());
+            let (to, copies, patience, told) = (to.clone(), copies.clone(), self.patience.clone(), self.told.clone());
             self.under_way.spawn(async move {
-                if let Err(error) = Policy::default().run(&patience, || to.deliver(&copies)).await {
-                    let number = copies.len();
-                    patience.events.warn(format!(
-                        "{number} dead letters could not be copied to {}, and are in their table only: {error}",
-                        to.name()
-                    ));
+                match Policy::default().run(&patience, || to.deliver(&copies)).await {
+                    Ok(()) => told.store(false, Ordering::Relaxed),
+                    Err(error) => tell(&told, &patience.events, &format!("to {}: {error}", to.name())),
                 }
             });
         }
     }
 
-    /// Waits until everything sent is there, or is not going to be.
+    /// Waits until everything sent is there, or is not going to be; not for long, and not for whoever wants to leave.
     pub(crate) async fn arrived(&mut self) {
-        while self.under_way.join_next().await.is_some() {}
+        let (stop, deadline) = (self.patience.stop.clone(), tokio::time::sleep(WAITED_FOR));
+        tokio::pin!(deadline);
+        while !self.under_way.is_empty() {
+            tokio::select! {
+                _ = self.under_way.join_next() => {}
+                () = &mut deadline => break,
+                () = stop.requested() => break,
+            }
+        }
+        if !self.under_way.is_empty() {
+            self.under_way.abort_all();
+            tell(&self.told, &self.patience.events, "in time");
+        }
+    }
+}
+
+/// Tells that copies do not arrive; once until one does.
+fn tell(told: &AtomicBool, events: &Events, why: &str) {
+    let what = format!("copies of dead letters could not be sent {why}; the table has all of them");
+    if told.swap(true, Ordering::Relaxed) {
+        tracing::info!("{what}");
+    } else {
+        events.warn(what);
     }
 }
 

@@ -1,7 +1,8 @@
 //! One worker's part: steps 1, 2 and 5 of each commit.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -22,7 +23,7 @@ use super::copies::Copies;
 use super::publish::News;
 use super::reader::Reader;
 use super::tables::TableBook;
-use super::window::{Full, Window};
+use super::window::{Broken, Full, Window};
 use super::worker::HeldWorker;
 use crate::lease::interrupted;
 use crate::session::Session;
@@ -60,8 +61,12 @@ pub(crate) struct Flow {
     pub(crate) publishing: Option<JoinHandle<Result<()>>>,
     /// Tells the publisher to end.
     pub(crate) no_more: Stop,
+    /// Messages and bytes that a commit may hold, or the broker sends no more.
+    pub(crate) at_most: (u64, u64),
     /// Where copies of dead letters go.
     pub(crate) boxes: Vec<Arc<dyn Letterbox>>,
+    /// Whether it was told that copies do not arrive.
+    pub(crate) told_of_copies: Arc<AtomicBool>,
     /// Whether to end when everything that was there has landed.
     pub(crate) until_idle: bool,
     pub(crate) generation: u64,
@@ -69,6 +74,10 @@ pub(crate) struct Flow {
     pub(crate) idle: bool,
     /// A delivery that came while something else was waited for.
     pub(crate) waiting: Option<(Delivery, Decoded)>,
+    /// Why reading failed, until it is begun again.
+    pub(crate) failure: Option<Error>,
+    /// How often in a row reading has failed.
+    pub(crate) unread: u32,
     pub(crate) open: VecDeque<Open>,
     pub(crate) told: FlowEvent,
     pub(crate) ticked: Option<Instant>,
@@ -89,6 +98,9 @@ impl Flow {
         let mut failed = 0;
         loop {
             self.make_room().await?;
+            if let Some(error) = self.failure.take() {
+                self.read_again(error).await?;
+            }
             if self.session.cx.stop.is_requested() {
                 return Err(interrupted());
             }
@@ -105,8 +117,8 @@ impl Flow {
                 },
             };
             let session = self.session.clone();
-            let copies = Copies::new(self.boxes.clone(), session.patience.clone());
-            let mut window = Window::begin(&session, self.worker.writer(), copies, self.told.rejects).await?;
+            let copies = Copies::new(self.boxes.clone(), session.patience.clone(), self.told_of_copies.clone());
+            let mut window = Window::begin(&session, self.worker.writer(), copies, self.at_most, self.told.rejects).await?;
             failpoint::hit("attempt.after");
             let staged = match self.gather(&mut window, first).await {
                 Ok(End::Full) => window.finish().await,
@@ -118,7 +130,6 @@ impl Flow {
                 Err(error) => {
                     let error = window.drop_rows().await.unwrap_or(error);
                     let broken = window.broken();
-                    drop(window);
                     session.give_up(&attempt).await;
                     self.recover(error, broken, &mut failed).await?;
                     continue;
@@ -216,15 +227,19 @@ impl Flow {
         }
         match what {
             What::Delivery(delivery, decoded, version) => {
-                self.idle = false;
+                (self.idle, self.unread) = (false, 0);
                 let decoded = self.settle(&delivery, decoded, version).await?;
                 Ok(Some((delivery, decoded)))
             }
             What::CaughtUp => {
-                self.idle = true;
+                (self.idle, self.unread) = (true, 0);
                 Ok(None)
             }
             What::Rebalance => Ok(None),
+            What::Failed(error) => {
+                self.read_again(error).await?;
+                Ok(None)
+            }
         }
     }
 
@@ -251,19 +266,24 @@ impl Flow {
             }
             match what {
                 What::Delivery(delivery, decoded, version) => {
-                    self.idle = false;
+                    (self.idle, self.unread) = (false, 0);
                     match self.settle(&delivery, decoded, version).await {
                         Ok(decoded) => window.take(delivery, decoded, &self.book).await?,
                         Err(error) => return Ok(End::Again(error)),
                     }
                 }
                 What::CaughtUp => {
-                    self.idle = true;
+                    (self.idle, self.unread) = (true, 0);
                     if self.until_idle {
                         break;
                     }
                 }
                 What::Rebalance => break,
+                // What was gathered is whole: it is journalled first, and the source begins behind it.
+                What::Failed(error) => {
+                    self.failure = Some(error);
+                    break;
+                }
             }
             self.tick().await?;
         }
@@ -295,6 +315,7 @@ impl Flow {
                         () = tokio::time::sleep(pause) => {}
                         () = self.session.cx.stop.requested() => return Err(interrupted()),
                     }
+                    self.tick().await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -339,6 +360,12 @@ impl Flow {
         let done = |n: CommitNumber| states.get(&n).is_none_or(|state| *state >= EntryState::Complete);
         let (complete, open): (VecDeque<Open>, VecDeque<Open>) = self.open.drain(..).partition(|open| done(open.n));
         self.open = open;
+        let mut parked = BTreeSet::new();
+        if !complete.is_empty() {
+            let ask = || session.store.pipeline(&session.pipeline.name);
+            let state = Policy::default().run(&session.patience, ask).await?;
+            parked.extend(state.parked.into_iter().map(|part| (part.n, part.table)));
+        }
         for Open { n, covers, rows, oldest } in complete {
             failpoint::hit("acknowledge.before");
             self.reader.acknowledge(covers);
@@ -348,7 +375,7 @@ impl Flow {
             session.cx.events.send(RunEvent::Completed { n });
             self.told.commits += 1;
             let now = Utc::now();
-            for table in rows.into_keys() {
+            for table in rows.into_keys().filter(|table| !parked.contains(&(n, table.clone()))) {
                 let delay = oldest.map(|oldest| (now - oldest).as_seconds_f64());
                 let flow = self.told.tables.entry(table).or_default();
                 (flow.shown_at, flow.delay) = (Some(now), delay);
@@ -357,21 +384,35 @@ impl Flow {
         Ok(())
     }
 
-    /// After staging failed, for so many times in a row with this one; `broken` is the table that failed, and whether others were fine. Returns the
-    /// error if it is of no use to try again.
-    async fn recover(&mut self, error: Error, broken: Option<(String, bool)>, failed: &mut u32) -> Result<()> {
+    /// After staging failed, so many times in a row with this one. Returns the error if it is of no use to try again.
+    async fn recover(&mut self, error: Error, broken: Broken, failed: &mut u32) -> Result<()> {
         *failed += 1;
         let passes = error.retry() == Retry::Backoff;
-        // What is the matter with one table shall not be the others' trouble.
-        let its_own = broken.filter(|(_, others_are_fine)| error.kind() == Kind::Destination && (!passes || *others_are_fine));
-        match its_own {
-            Some((table, _)) if *failed >= TRIES_OF_A_TABLE => {
-                *failed = 0;
-                self.book.close(&table, &error);
-                self.rewind().await
-            }
-            None if !passes || *failed >= TRIES => Err(error),
-            _ => self.again(&error, *failed).await,
+        // What is the matter with tables shall not be the others' trouble, unless it is the matter with the destination.
+        let theirs = error.kind() == Kind::Destination
+            && (!passes || broken.others_are_fine)
+            && !broken.tables.is_empty()
+            && broken.tables.iter().all(|(table, _)| table != DEAD_LETTERS);
+        if theirs && *failed >= TRIES_OF_A_TABLE {
+            *failed = 0;
+            broken.tables.iter().for_each(|(table, why)| self.book.close(table, why));
+            return self.rewind().await;
+        }
+        if !theirs && (!passes || *failed >= TRIES) {
+            return Err(error);
+        }
+        self.again(&error, *failed).await
+    }
+
+    /// After reading failed. Returns the error if it does not pass.
+    async fn read_again(&mut self, error: Error) -> Result<()> {
+        self.unread += 1;
+        if error.retry() != Retry::Backoff || self.unread >= TRIES {
+            return Err(error);
+        }
+        match self.again(&error, self.unread).await {
+            Err(other) if other.kind() != Kind::Interrupted => Err(error),
+            waited => waited,
         }
     }
 
@@ -402,7 +443,11 @@ impl Flow {
         if session.store.cancel_requested(&session.cx.run).await.unwrap_or(false) {
             session.cx.stop.request();
         }
-        let state = session.store.pipeline(&session.pipeline.name).await?;
+        // These are figures for people: a store that is away for a moment is waited for where it matters.
+        let state = match session.store.pipeline(&session.pipeline.name).await {
+            Err(error) if error.retry() == Retry::Backoff => return Ok(()),
+            state => state?,
+        };
         for flow in self.told.tables.values_mut() {
             (flow.parked, flow.reason) = (0, None);
         }

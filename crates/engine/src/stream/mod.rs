@@ -25,7 +25,7 @@ use longshore_core::destination::Destination;
 use longshore_core::error::Kind;
 use longshore_core::event::{Flow as FlowEvent, Observer, RunEvent, Summary};
 use longshore_core::position::{Partition, Position};
-use longshore_core::retry::Patience;
+use longshore_core::retry::{Patience, Policy};
 use longshore_core::schema::TableSchema;
 use longshore_core::source::Context;
 use longshore_core::stop::Stop;
@@ -95,7 +95,7 @@ async fn work(
     let application = store.pipeline(&pipeline.name).await?.application;
     let session = Arc::new(Session::new(store.clone(), destination.clone(), pipeline, application, cx));
     let worker = HeldWorker::join(&store, &pipeline.name, &session.cx.run).await?;
-    let books = Arc::new(Books { store, pipeline: pipeline.name.clone() });
+    let books = Arc::new(Books { store, pipeline: pipeline.name.clone(), patience: session.patience.clone() });
     let subscription = match source.subscribe(&session.cx, books).await {
         Ok(subscription) => subscription,
         Err(error) => {
@@ -105,6 +105,9 @@ async fn work(
     };
     let (news, no_more) = (Arc::new(News::default()), Stop::default());
     let publishing = tokio::spawn(keep_publishing(session.clone(), news.clone(), subscription.remembers(), no_more.clone()));
+    // While one commit is on its way, the next one is read.
+    let half = |(messages, bytes): (u64, u64)| (messages.div_ceil(2), bytes.div_ceil(2));
+    let at_most = subscription.outstanding().map_or((u64::MAX, u64::MAX), half);
     let (reader, arrivals) = Reader::start(subscription, session.cx.events.clone());
     let book = TableBook::new(session.clone());
     let folder = pipeline.stream.dead_letter_folder.clone().map(|folder| Arc::new(FolderBox(folder)) as Arc<dyn Letterbox>);
@@ -120,11 +123,15 @@ async fn work(
         news,
         publishing: Some(publishing),
         no_more,
+        at_most,
         boxes,
+        told_of_copies: Arc::default(),
         until_idle,
         generation: 0,
         idle: false,
         waiting: None,
+        failure: None,
+        unread: 0,
         open: VecDeque::new(),
         told: FlowEvent::default(),
         ticked: None,
@@ -140,16 +147,17 @@ async fn work(
 struct Books {
     store: Arc<dyn Store>,
     pipeline: String,
+    patience: Patience,
 }
 
 #[async_trait]
 impl Progress for Books {
     async fn position(&self, partition: &Partition) -> Result<Option<Position>> {
-        self.store.position(&self.pipeline, partition).await
+        Policy::default().run(&self.patience, || self.store.position(&self.pipeline, partition)).await
     }
 
     async fn known(&self, scope: &str, ids: &[String]) -> Result<BTreeMap<String, bool>> {
-        let known = self.store.known_ids(&self.pipeline, scope, ids).await?;
+        let known = Policy::default().run(&self.patience, || self.store.known_ids(&self.pipeline, scope, ids)).await?;
         Ok(known.into_iter().map(|(id, state)| (id, state > EntryState::Journalled)).collect())
     }
 }

@@ -11,6 +11,7 @@ use longshore_core::commit::{DEAD_LETTERS, Entry, EntryState, Parked, Published,
 use longshore_core::error::{Error, Kind, Retry, code};
 use longshore_core::event::RunEvent;
 use longshore_core::failpoint;
+use longshore_core::position::Covers;
 use longshore_core::retry::Policy;
 use longshore_core::stop::Stop;
 use longshore_core::store::{PipelineState, Writer};
@@ -176,7 +177,8 @@ impl Desk {
         self.check_bound(&state.parked)?;
         self.try_parked(state.parked);
         let mut completed = false;
-        let workers = self.session().store.workers(&self.session().pipeline.name).await?;
+        let session = self.publisher.session.clone();
+        let workers = Policy::default().run(&session.patience, || session.store.workers(&session.pipeline.name)).await?;
         for entry in state.open {
             match entry.state {
                 EntryState::Journalled => {
@@ -185,7 +187,8 @@ impl Desk {
                 }
                 // Whoever journalled it acknowledges it, unless it is gone.
                 EntryState::Complete if !lives(entry.draft.writer, &workers) => {
-                    self.session().store.acknowledged(&entry.draft.pipeline, entry.n).await?;
+                    let acknowledge = || session.store.acknowledged(&entry.draft.pipeline, entry.n);
+                    Policy::default().run(&session.patience, acknowledge).await?;
                 }
                 EntryState::Complete | EntryState::Acknowledged => {}
             }
@@ -197,15 +200,25 @@ impl Desk {
     async fn settle(&mut self, mut entry: Entry, blocked: &mut BTreeSet<String>) -> Result<()> {
         failpoint::hit("publish.before");
         let mut receipts: BTreeMap<String, Receipt> = BTreeMap::new();
+        // Ids of messages may be as many as their rows, and tables are many: one table's log tells them, that of the first to show the commit.
+        let mut told = false;
         loop {
+            let (note, rest) = (self.publisher.note(&entry)?, self.publisher.note(&without_ids(&mut entry))?);
             let todo: Vec<String> = entry.tables().into_iter().filter(|table| !receipts.contains_key(table)).collect();
             let (letters, rows): (Vec<String>, Vec<String>) = todo.into_iter().partition(|table| table == DEAD_LETTERS);
             let mut refused = None;
             // Dead letters last: rows are never missing without the letters that follow.
             for tables in [rows, letters] {
-                let (this, entry, blocked) = (&*self, &entry, &*blocked);
-                let calls = stream::iter(tables).map(|table| async move { this.show(entry, table, blocked).await });
-                let results: Vec<Result<Came>> = calls.buffer_unordered(ABREAST).collect().await;
+                let (this, entry, blocked, rest) = (&*self, &entry, &*blocked, &rest);
+                let mut tables = tables.into_iter();
+                let mut results = Vec::new();
+                while !told && let Some(table) = tables.next() {
+                    let came = this.show(entry, table, blocked, &note).await?;
+                    told = matches!(&came, Came::Shown(receipt) if receipt.parked.is_none());
+                    results.push(Ok(came));
+                }
+                let calls = stream::iter(tables).map(|table| async move { this.show(entry, table, blocked, rest).await });
+                results.extend(calls.buffer_unordered(ABREAST).collect::<Vec<Result<Came>>>().await);
                 for came in results {
                     match came? {
                         Came::Shown(receipt) => drop(receipts.insert(receipt.table.clone(), receipt)),
@@ -233,7 +246,7 @@ impl Desk {
     }
 
     /// Publishes one table of an entry, or says why it has to wait. Errors are those of the store and of ours.
-    async fn show(&self, entry: &Entry, table: String, blocked: &BTreeSet<String>) -> Result<Came> {
+    async fn show(&self, entry: &Entry, table: String, blocked: &BTreeSet<String>, note: &serde_json::Value) -> Result<Came> {
         let parked = |reason: String| Came::Shown(receipt(entry, &table, None, Some(reason)));
         if let Some(why) = self.held.get(&table).or_else(|| entry.draft.held.get(&table)) {
             return Ok(parked(why.clone()));
@@ -241,7 +254,7 @@ impl Desk {
         if blocked.contains(&table) {
             return Ok(parked("earlier commits wait for the table".to_owned()));
         }
-        let part = Part::of(entry, &table, self.publisher.note(entry)?);
+        let part = Part::of(entry, &table, note.clone());
         Ok(match self.attempt(&part).await? {
             Ok(Published::Done(commit)) => Came::Shown(receipt(entry, &table, Some(commit), None)),
             Ok(Published::Already(commit)) => Came::Shown(receipt(entry, &table, commit, None)),
@@ -313,10 +326,24 @@ impl Desk {
             && let Ok(window) = chrono::TimeDelta::from_std(*window)
         {
             let session = self.session();
-            session.store.forget_ids(&session.pipeline.name, scope, chrono::Utc::now() - window).await?;
+            let forget = || session.store.forget_ids(&session.pipeline.name, scope, chrono::Utc::now() - window);
+            Policy::default().run(&session.patience, forget).await?;
         }
         Ok(())
     }
+}
+
+/// The same entry, but for the ids that it covers.
+fn without_ids(entry: &mut Entry) -> Entry {
+    let covers = std::mem::take(&mut entry.draft.covers);
+    let mut rest = entry.clone();
+    rest.draft.covers = covers.iter().filter(|covers| !is_of_ids(covers)).cloned().collect();
+    entry.draft.covers = covers;
+    rest
+}
+
+fn is_of_ids(covers: &Covers) -> bool {
+    matches!(covers, Covers::Ids { .. })
 }
 
 /// Whether a writer is among the workers.
@@ -346,8 +373,9 @@ async fn catch_up(publisher: &Publisher, parts: Vec<Parked>) -> Result<(), Strin
     let tables: BTreeSet<String> = parts.iter().map(|part| part.table.clone()).collect();
     publisher.session.check_marks(&tables.into_iter().collect::<Vec<_>>()).await.map_err(|e| e.to_string())?;
     for parked in parts {
-        let note =
-            Note { run: parked.receipt.run.clone(), covers: parked.receipt.covers.clone(), landings: Vec::new(), entry: None };
+        // The ids are told by another table; a receipt has only the first of them.
+        let covers = parked.receipt.covers.iter().filter(|covers| !is_of_ids(covers)).cloned().collect();
+        let note = Note { run: parked.receipt.run.clone(), covers, landings: Vec::new(), entry: None };
         let part = Part {
             n: parked.n,
             table: parked.table,

@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// What came, and after how many rewinds. What came before the last one is not to be used.
 pub(crate) struct Arrived {
     pub(crate) generation: u64,
-    pub(crate) arrival: Arrival,
+    pub(crate) arrival: Result<Arrival>,
 }
 
 enum Command {
@@ -48,7 +48,7 @@ struct Reading {
 
 impl Reader {
     /// Begins to read.
-    pub(crate) fn start(subscription: Box<dyn Subscription>, events: Events) -> (Self, mpsc::Receiver<Result<Arrived>>) {
+    pub(crate) fn start(subscription: Box<dyn Subscription>, events: Events) -> (Self, mpsc::Receiver<Arrived>) {
         let (commands, orders) = mpsc::unbounded_channel();
         let (out, arrivals) = mpsc::channel(WAITING);
         let lag = Arc::new(Mutex::default());
@@ -101,9 +101,9 @@ fn gone() -> Error {
 }
 
 impl Reading {
-    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Command>, out: mpsc::Sender<Result<Arrived>>) {
-        let mut pending: Option<Result<Arrived>> = None;
-        // After an error, and when nobody listens any more, only orders are taken.
+    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Command>, out: mpsc::Sender<Arrived>) {
+        let mut pending: Option<Arrived> = None;
+        // After an error, until it is rewound, and when nobody listens any more, only orders are taken.
         let mut open = true;
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -112,8 +112,9 @@ impl Reading {
                 biased;
                 order = orders.recv() => match order {
                     Some(Command::Rewind(answer)) => {
-                        pending = None;
-                        let _ = answer.send(self.rewind().await);
+                        let rewound = self.rewind().await;
+                        (pending, open) = (None, rewound.is_ok());
+                        let _ = answer.send(rewound);
                     }
                     Some(Command::Close(answer)) => {
                         let _ = answer.send(self.subscription.close().await);
@@ -128,14 +129,13 @@ impl Reading {
                 },
                 place = out.reserve(), if open && pending.is_some() => match (place, pending.take()) {
                     (Ok(place), Some(arrived)) => {
-                        open = arrived.is_ok();
+                        open = arrived.arrival.is_ok();
                         place.send(arrived);
                     }
                     _ => open = false,
                 },
                 arrival = self.subscription.next(), if open && pending.is_none() => {
-                    let generation = self.generation;
-                    pending = Some(arrival.map(|arrival| Arrived { generation, arrival }));
+                    pending = Some(Arrived { generation: self.generation, arrival });
                     self.see_lag();
                 }
                 _ = looks.tick() => self.see_lag(),

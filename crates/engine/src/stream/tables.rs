@@ -103,7 +103,7 @@ impl TableBook {
     }
 
     /// From now on messages for this table are dead letters: rows cannot be staged for it. It is tried again after a while.
-    pub(crate) fn close(&mut self, table: &str, why: &Error) {
+    pub(crate) fn close(&mut self, table: &str, why: &str) {
         let has = |known: &Known| known.schemas.contains_key(table);
         let source = self.known.iter().find(|(_, known)| has(known)).map_or(table, |(source, _)| source).to_owned();
         self.session.cx.events.warn(format!("table {table} cannot be written, so its messages are dead letters: {why}"));
@@ -111,7 +111,7 @@ impl TableBook {
         self.closed.insert(source.clone(), Instant::now());
         self.change(|tables| {
             tables.known.remove(&source);
-            tables.closed.insert(source, why.to_string());
+            tables.closed.insert(source, why.to_owned());
         });
     }
 
@@ -173,48 +173,53 @@ impl TableBook {
     /// Does what can be done for what messages want. Returns whether decoding again gives something else.
     pub(crate) async fn settle(&mut self, all: BTreeMap<String, Wanted>) -> Result<bool> {
         let mut changed = false;
+        let mut unknown = BTreeSet::new();
         for (table, wanted) in all {
-            changed |= match self.known.get(&table) {
-                Some(known) => {
-                    let evolves = self.session.pipeline.contract(&table) == Contract::Evolve && self.schemas.of(&table).is_none();
-                    (evolves || known.at.elapsed() >= FRESH)
-                        && self.prepare(&table, if evolves { wanted } else { Wanted::default() }).await?
+            let Some(known) = self.known.get(&table) else {
+                if !self.find(&table, wanted).await? {
+                    unknown.insert(table);
                 }
-                None => self.find(table, wanted).await?,
+                changed = true;
+                continue;
             };
+            let evolves = self.session.pipeline.contract(&table) == Contract::Evolve && self.schemas.of(&table).is_none();
+            if evolves || known.at.elapsed() >= FRESH {
+                changed |= self.prepare(&table, if evolves { wanted } else { Wanted::default() }).await?;
+            }
+        }
+        // All at once, and kept: messages that name more of them than are remembered shall be decoded again once, not for ever.
+        if !unknown.is_empty() {
+            self.unknown_since.get_or_insert_with(Instant::now);
+            self.change(|tables| {
+                if tables.unknown.len() + unknown.len() > UNKNOWN {
+                    tables.unknown.clear();
+                }
+                tables.unknown.append(&mut unknown);
+            });
         }
         Ok(changed)
     }
 
-    /// A name that is neither known nor unknown.
-    async fn find(&mut self, table: String, wanted: Wanted) -> Result<bool> {
+    /// Looks for a table whose name is neither known nor unknown. Returns whether it is known now.
+    async fn find(&mut self, table: &str, wanted: Wanted) -> Result<bool> {
         // Its file may have come a moment ago.
-        if self.schemas.of(&table).is_none() && self.looked.is_some_and(|at| at.elapsed() >= AT_ONCE) {
+        if self.schemas.of(table).is_none() && self.looked.is_some_and(|at| at.elapsed() >= AT_ONCE) {
             self.looked = None;
             self.refresh().await?;
         }
-        let there = table != DEAD_LETTERS && (self.schemas.of(&table).is_some() || self.is_listed(&table).await?);
+        let there = table != DEAD_LETTERS && (self.schemas.of(table).is_some() || self.is_listed(table).await?);
         let makes = self.session.pipeline.stream.create_tables && table != DEAD_LETTERS && !wanted.columns.fields.is_empty();
         if there || makes {
             let columns = if there { TableSchema::default() } else { wanted.columns };
-            match self.prepare(&table, Wanted { columns, key: wanted.key }).await {
-                Ok(true) => return Ok(true),
-                Ok(false) => {}
+            match self.prepare(table, Wanted { columns, key: wanted.key }).await {
                 // A name that no table can have, say: its messages have no table, and the others go on.
                 Err(error) if is_about_the_table(&error) => {
                     self.session.cx.events.warn(format!("there can be no table {table} here: {error}"));
                 }
-                Err(error) => return Err(error),
+                result => return result,
             }
         }
-        self.unknown_since.get_or_insert_with(Instant::now);
-        self.change(|tables| {
-            if tables.unknown.len() >= UNKNOWN {
-                tables.unknown.clear();
-            }
-            tables.unknown.insert(table);
-        });
-        Ok(true)
+        Ok(false)
     }
 
     async fn is_listed(&mut self, table: &str) -> Result<bool> {

@@ -22,7 +22,10 @@ use crate::commit::replayed;
 use crate::dead_letters::{self, Letters};
 use crate::session::Session;
 use crate::stage::{LETTERS, TOLD};
-use crate::stager::{Stager, send, start};
+use crate::stager::{Stager, start};
+
+/// Bytes of rows that may wait for more of their tables.
+const GATHERED: usize = 32 << 20;
 
 /// A commit that is being staged.
 pub(crate) struct Window<'a> {
@@ -37,15 +40,24 @@ pub(crate) struct Window<'a> {
     schemas: BTreeMap<String, TableSchema>,
     letters: Letters,
     copies: Copies,
+    at_most: (u64, u64),
     held: BTreeMap<String, String>,
-    /// The table whose staging failed first, and whether that of others was fine.
-    broken: Option<(String, bool)>,
+    broken: Broken,
     counts: Counts,
     covers: Vec<Covers>,
     messages: u64,
     oldest: Option<DateTime<Utc>>,
     /// Dead letters of this run before this commit.
     rejected_before: u64,
+}
+
+/// What staging came to that failed.
+#[derive(Default)]
+pub(crate) struct Broken {
+    /// The tables whose staging failed, and why.
+    pub(crate) tables: Vec<(String, String)>,
+    /// Whether that of others was fine.
+    pub(crate) others_are_fine: bool,
 }
 
 /// What journalling takes, and what is told of it.
@@ -57,7 +69,13 @@ pub(crate) struct Full {
 
 impl<'a> Window<'a> {
     /// Begins a commit: its attempt is registered before its first byte.
-    pub(crate) async fn begin(session: &'a Session, writer: Writer, copies: Copies, rejected_before: u64) -> Result<Self> {
+    pub(crate) async fn begin(
+        session: &'a Session,
+        writer: Writer,
+        copies: Copies,
+        at_most: (u64, u64),
+        rejected_before: u64,
+    ) -> Result<Self> {
         let begin = || session.store.begin_attempt(&session.pipeline.name, writer);
         let attempt = Policy::default().run(&session.patience, begin).await?;
         let letters = Letters {
@@ -78,8 +96,9 @@ impl<'a> Window<'a> {
             schemas: BTreeMap::new(),
             letters,
             copies,
+            at_most,
             held: BTreeMap::new(),
-            broken: None,
+            broken: Broken::default(),
             counts: Counts::default(),
             covers: Vec::new(),
             messages: 0,
@@ -96,7 +115,10 @@ impl<'a> Window<'a> {
     /// Whether it has to end now.
     pub(crate) fn is_full(&self) -> bool {
         let limits = &self.session.pipeline.stream;
-        self.messages >= limits.commit_messages || self.counts.bytes >= limits.commit_bytes || Instant::now() >= self.deadline()
+        let (messages, bytes) = self.at_most;
+        self.messages >= limits.commit_messages.min(messages)
+            || self.counts.bytes >= limits.commit_bytes.min(bytes)
+            || Instant::now() >= self.deadline()
     }
 
     /// Takes a decoded delivery in. Its covers join those before, else the source is at fault.
@@ -154,7 +176,13 @@ impl<'a> Window<'a> {
             self.schemas.insert(table.to_owned(), columns.clone());
         }
         let Some((_, stager)) = self.stagers.get_mut(table) else { return Ok(()) };
-        send(stager, rows).await
+        stager.gather(rows).await?;
+        if self.stagers.values().map(|(_, stager)| stager.bytes).sum::<usize>() > GATHERED {
+            for (_, stager) in self.stagers.values_mut() {
+                stager.hand_over().await?;
+            }
+        }
+        Ok(())
     }
 
     async fn reject(&mut self, rejects: Vec<Reject>) -> Result<()> {
@@ -201,12 +229,12 @@ impl<'a> Window<'a> {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    self.broken.get_or_insert((table, false));
+                    self.broken.tables.push((table, error.to_string()));
                     failed = failed.or(Some(error));
                 }
             }
         }
-        self.others_are_fine(!committables.is_empty());
+        self.broken.others_are_fine = !committables.is_empty();
         // Rows that were refused may have begun another one.
         for (_, stager) in letters.into_iter().chain(self.stagers.remove(DEAD_LETTERS)) {
             match stager.end(failed.is_none()).await {
@@ -232,10 +260,10 @@ impl<'a> Window<'a> {
         let (ended, going_on): (Vec<_>, Vec<_>) = self.take_stagers().into_iter().partition(|(_, stager)| stager.has_ended());
         for (table, stager) in ended.into_iter().chain(going_on) {
             // Whether those that go on come to their end says whose fault it is.
-            match stager.end(self.broken.is_some()).await {
-                Ok(staged) => self.others_are_fine(staged.is_some()),
+            match stager.end(!self.broken.tables.is_empty()).await {
+                Ok(staged) => self.broken.others_are_fine |= staged.is_some(),
                 Err(error) => {
-                    self.broken.get_or_insert((table, false));
+                    self.broken.tables.push((table, error.to_string()));
                     why = why.or(Some(error));
                 }
             }
@@ -243,15 +271,9 @@ impl<'a> Window<'a> {
         why
     }
 
-    fn others_are_fine(&mut self, so: bool) {
-        if let Some((_, others)) = &mut self.broken {
-            *others |= so;
-        }
-    }
-
-    /// The table whose staging failed, if one did, and whether that of others was fine.
-    pub(crate) fn broken(&mut self) -> Option<(String, bool)> {
-        self.broken.take().filter(|(table, _)| table != DEAD_LETTERS)
+    /// What failed, so that it is no commit.
+    pub(crate) fn broken(self) -> Broken {
+        self.broken
     }
 
     /// In the order in which they were begun.

@@ -10,6 +10,7 @@ use longshore_core::error::Retry;
 use longshore_core::event::Silent;
 use longshore_core::stop::Stop;
 use longshore_core::store::{DeadLetterFilter, DeadLetterIndex, Journal, Store, Worker, Workers};
+use longshore_core::stream::{LetterCopy, Letterbox};
 use longshore_engine::{Outcome, Pipeline, StreamSettings};
 use longshore_store::MemoryStore;
 use longshore_testkit::memory_destination::MemoryDestination;
@@ -390,6 +391,66 @@ async fn case_16_and_20_answers_that_are_lost_lose_and_double_nothing() {
         scene.until_idle().await;
         scene.check();
     }
+}
+
+#[tokio::test]
+async fn a_source_that_fails_for_a_while_is_read_again_from_where_the_journal_is() {
+    for stream in [MemoryStream::partitions(), MemoryStream::queue()] {
+        let mut scene = Scene::new(stream);
+        let stop = Stop::default();
+        let run = scene.start(Scene::pipeline(), stop.clone(), false);
+        for round in 0..6 {
+            // While it waits, while it gathers, twice in a row.
+            scene.stream.fail(round % 3);
+            scene.send("p", messages(round as i64 * 100, 100, 3));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        scene.wait_for("all of it", |scene| scene.found().len() == 600).await;
+        stop.request();
+        assert_eq!(run.await.expect("no panic").expect_err("it was told to stop").code(), "interrupted");
+        scene.check();
+        // One that stays away ends the run.
+        scene.stream.fail(1000);
+        let run = scene.start(Scene::pipeline(), Stop::default(), false);
+        let error = tokio::time::timeout(Duration::from_secs(60), run).await.expect("it ends").expect("no panic");
+        assert!(error.expect_err("away").to_string().contains("away"));
+    }
+}
+
+#[tokio::test]
+async fn names_that_nobody_knows_are_dead_letters_however_many_they_are() {
+    let mut scene = Scene::new(MemoryStream::partitions().together(25_000));
+    let mut pipeline = Scene::pipeline();
+    pipeline.stream.create_tables = false;
+    pipeline.stream.commit_messages = 100_000;
+    scene.send("p", (0..25_000).map(|id| Message::new(id, &format!("unknown{id}"))));
+    scene.until_idle_with(pipeline).await;
+    scene.check();
+}
+
+/// Takes nothing, and does not say so.
+struct Hangs;
+
+#[async_trait::async_trait]
+impl Letterbox for Hangs {
+    fn name(&self) -> String {
+        "a topic that hangs".to_owned()
+    }
+
+    async fn deliver(&self, _: &[LetterCopy]) -> longshore_core::Result<()> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_of_dead_letters_that_hangs_holds_a_commit_up_for_seconds_and_stops_nobody() {
+    let mut scene = Scene::new(MemoryStream::partitions().with_letterbox(Arc::new(Hangs)));
+    scene.send("p", messages(0, 20, 2));
+    scene.send("p", (20..40).map(|id| Message { bad: true, ..Message::new(id, "t0") }));
+    let began = tokio::time::Instant::now();
+    scene.until_idle().await;
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+    scene.check();
 }
 
 #[tokio::test]

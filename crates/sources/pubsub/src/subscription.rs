@@ -356,6 +356,10 @@ impl Subscription for PubSubSubscription {
         Some((self.scope.clone(), self.config.dedupe_window))
     }
 
+    fn outstanding(&self) -> Option<(u64, u64)> {
+        Some((self.config.max_outstanding.messages.into(), self.config.max_outstanding.bytes))
+    }
+
     /// What a worker has that died before the last message came, comes before this says so.
     async fn rest_is_read(&mut self) -> Result<bool> {
         Ok(self.desk.quiet_for(self.config.ack_deadline + LAPSED_WITHIN))

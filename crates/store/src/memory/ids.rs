@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use longshore_core::Result;
-use longshore_core::commit::{CommitNumber, Draft, Entry, EntryState};
+use longshore_core::commit::{CommitNumber, Draft, EntryState};
 use longshore_core::position::Covers;
 
 use super::Pipeline;
@@ -39,8 +39,7 @@ impl Pipeline {
 
     /// Forgets those of acknowledged commits that were journalled before this time; returns how many.
     pub(super) fn forget_ids(&mut self, scope: &str, before: DateTime<Utc>) -> u64 {
-        let is_old = |entry: &Entry| entry.state == EntryState::Acknowledged && entry.at < before;
-        let old: BTreeSet<CommitNumber> = self.entries.values().filter(|entry| is_old(entry)).map(|entry| entry.n).collect();
+        let old: BTreeSet<CommitNumber> = self.acknowledged.iter().filter(|(_, at)| **at < before).map(|(n, _)| *n).collect();
         let kept = self.ids.len();
         self.ids.retain(|(of, _), n| of != scope || !old.contains(n));
         (kept - self.ids.len()) as u64

@@ -83,6 +83,7 @@ impl Journal for MemoryStore {
             EntryState::Complete => {}
         }
         entry.state = EntryState::Acknowledged;
+        known.acknowledged.insert(n, Utc::now());
         entry.draft.committables.clear();
         entry.draft.schemas.clear();
         entry.draft.landings.clear();

@@ -186,6 +186,14 @@ pub(super) async fn acknowledged(connection: &mut PgConnection, pipeline: &str, 
     draft.dead_letters.clear();
     draft.replayed.clear();
     query(SQL).bind(serde_json::to_string(&draft)?).bind(id).bind(n).execute(&mut *connection).await?;
+    // Messages may come again until now: from here on it counts how long their ids are known.
+    query("UPDATE id_commits SET at = $1 WHERE scope IN (SELECT id FROM scopes WHERE pipeline = $2) AND at = $3 AND n = $4")
+        .bind(chrono::Utc::now())
+        .bind(id)
+        .bind(entry.at)
+        .bind(n)
+        .execute(&mut *connection)
+        .await?;
     query("DELETE FROM attempts WHERE pipeline = $1 AND n = $2").bind(id).bind(n).execute(connection).await?;
     Ok(())
 }

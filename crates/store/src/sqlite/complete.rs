@@ -157,12 +157,12 @@ async fn add_dead_letters(connection: &mut SqliteConnection, pipeline: i64, n: i
 /// Step 5 is done: the entry shrinks to what nothing else holds, and its attempts need no sweep any more.
 pub(super) async fn acknowledged(connection: &mut SqliteConnection, pipeline: &str, n: CommitNumber) -> Result<(), Failure> {
     const STATE: &str =
-        "SELECT pipeline, state FROM entries WHERE pipeline = (SELECT id FROM pipelines WHERE name = ?) AND n = ?";
+        "SELECT pipeline, state, at FROM entries WHERE pipeline = (SELECT id FROM pipelines WHERE name = ?) AND n = ?";
     const SHRINK: &str = "UPDATE entries SET state = 2, draft = json_set(draft, '$.committables', json('[]'),
         '$.schemas', json('{}'), '$.landings', json('[]'), '$.dead_letters', json('[]'), '$.replayed', json('[]'))
         WHERE pipeline = ? AND n = ?";
-    let row: Option<(i64, i64)> = sqlx::query_as(STATE).bind(pipeline).bind(n).fetch_optional(&mut *connection).await?;
-    let Some((id, state)) = row else {
+    let row: Option<(i64, i64, i64)> = sqlx::query_as(STATE).bind(pipeline).bind(n).fetch_optional(&mut *connection).await?;
+    let Some((id, state, at)) = row else {
         return Err(error::not_journalled(pipeline, n).into());
     };
     match state {
@@ -171,6 +171,14 @@ pub(super) async fn acknowledged(connection: &mut SqliteConnection, pipeline: &s
         _ => return Ok(()),
     }
     sqlx::query(SHRINK).bind(id).bind(n).execute(&mut *connection).await?;
+    // Messages may come again until now: from here on it counts how long their ids are known.
+    sqlx::query("UPDATE id_commits SET at = ? WHERE scope IN (SELECT id FROM scopes WHERE pipeline = ?) AND at = ? AND n = ?")
+        .bind(now_nanos())
+        .bind(id)
+        .bind(at)
+        .bind(n)
+        .execute(&mut *connection)
+        .await?;
     sqlx::query("DELETE FROM attempts WHERE pipeline = ? AND n = ?").bind(id).bind(n).execute(connection).await?;
     Ok(())
 }

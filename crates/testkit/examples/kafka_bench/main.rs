@@ -1,8 +1,8 @@
 //! What the benchmarks of Kafka need besides Longshore: a broker, a schema registry, records in them, and a bare consumer of librdkafka to compare
 //! with. Prints where the servers are, then does what each line of its standard input says and answers with one line of JSON:
 //!
-//! - `fill TOPIC FORMAT MESSAGES`: a topic of four partitions with so many records, in the format `json`, `avro`, or `poison` (as `json`, but
-//!   three of ten do not fit). Returns its `bytes`.
+//! - `fill TOPIC FORMAT MESSAGES`: a topic of four partitions with so many records, in the format `json`, `avro`, or `poison` (as `json`,
+//!   but three of ten do not fit; with `poison_large` some of these have 20 MB). Returns its `bytes`.
 //! - `pace TOPIC PER_SECOND SECONDS`: more records of JSON into a topic that is there, at an even pace.
 //! - `read TOPIC MESSAGES`: how many `seconds` the bare consumer takes for them.
 
@@ -54,7 +54,7 @@ async fn fill(kafka: &Kafka, registry: &Registry, topic: &str, format: Format, m
     kafka.create_topic(topic, PARTITIONS, &[]).await;
     let schema = match format {
         Format::Avro => registry.register(&format!("{topic}-value"), &records::avro_schema(), "AVRO", &[]).await,
-        Format::Json | Format::Poison => 0,
+        Format::Json | Format::Poison { .. } => 0,
     };
     let records = Records::new(format, schema);
     let producer = producer(kafka)?;

@@ -8,7 +8,7 @@ const POOL: u64 = 10_000;
 const TABLE: &str = "readings";
 /// The bytes of a record in JSON.
 const BYTES: usize = 1_000;
-/// A record of 20 MB comes once in so many poisonous ones.
+/// A large record, which is cut off, comes once in so many poisonous ones.
 const LARGE: u64 = 3_000;
 
 /// How the records of a topic are written.
@@ -16,8 +16,10 @@ const LARGE: u64 = 3_000;
 pub enum Format {
     Json,
     Avro,
-    /// JSON of which three in ten records do not fit.
-    Poison,
+    /// JSON of which three in ten records do not fit; one in 10,000 has 20 MB.
+    Poison {
+        large: bool,
+    },
 }
 
 impl Format {
@@ -25,7 +27,8 @@ impl Format {
         match name {
             "json" => Ok(Self::Json),
             "avro" => Ok(Self::Avro),
-            "poison" => Ok(Self::Poison),
+            "poison" => Ok(Self::Poison { large: false }),
+            "poison_large" => Ok(Self::Poison { large: true }),
             other => Err(format!("there is no format {other}")),
         }
     }
@@ -42,17 +45,18 @@ impl Records {
     /// `schema` is the registry's id of the schema, for Avro.
     pub fn new(format: Format, schema: u32) -> Self {
         let reading = |n| match format {
-            Format::Json | Format::Poison => Reading::new(n).json().into_bytes(),
+            Format::Json | Format::Poison { .. } => Reading::new(n).json().into_bytes(),
             Format::Avro => Reading::new(n).avro(schema),
         };
-        let large = if format == Format::Poison { format!("{{\"note\": \"{}", "x".repeat(20_000_000)) } else { String::new() };
-        Self { pool: (0..POOL).map(reading).collect(), format, large: large.into_bytes() }
+        let large = if format == (Format::Poison { large: true }) { 20_000_000 } else { 0 };
+        let large = format!("{{\"note\": \"{}", "x".repeat(large)).into_bytes();
+        Self { pool: (0..POOL).map(reading).collect(), format, large }
     }
 
     /// The table that a record names, and its content.
     pub fn get(&self, n: u64) -> (Option<&str>, &[u8]) {
         let whole = &self.pool[(n % POOL) as usize][..];
-        if self.format != Format::Poison || n % 10 >= 3 {
+        if !matches!(self.format, Format::Poison { .. }) || n % 10 >= 3 {
             return (Some(TABLE), whole);
         }
         let kind = n / 10 * 3 + n % 10;

@@ -81,6 +81,14 @@ impl Postgres {
         self.url_of(&name)
     }
 
+    /// How many connections to a database there ever were, by now or a moment ago; this one is not among them.
+    pub async fn sessions(&self, url: &str) -> i64 {
+        let name = url.rsplit('/').next().unwrap_or_default();
+        let mut connection = PgConnection::connect(&self.url()).await.expect("the server answers");
+        let sql = "SELECT sessions FROM pg_stat_database WHERE datname = $1";
+        sqlx::query_scalar(sql).bind(name).fetch_one(&mut connection).await.expect("the server answers")
+    }
+
     fn url_of(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
