@@ -25,6 +25,9 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
+/// The property that leaves topics out of a pattern: regular expressions with commas between them.
+const LEFT_OUT: &str = "topic.blacklist";
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
@@ -86,6 +89,11 @@ fn properties(config: &KafkaConfig, group: Option<&str>, memory: u64) -> ClientC
     for (name, value) in &config.options {
         set(name, value);
     }
+    if let (Some(pattern), Some(_)) = (&config.pattern, group)
+        && let Some(topics) = left_out(config, pattern)
+    {
+        set(LEFT_OUT, &topics);
+    }
     // The reader learns from the log when librdkafka takes a topic for another one (see `fence`).
     let debug = match config.options.get("debug") {
         Some(more) => format!("metadata,{more}"),
@@ -94,6 +102,17 @@ fn properties(config: &KafkaConfig, group: Option<&str>, memory: u64) -> ClientC
     set("debug", &debug);
     all.set_log_level(RDKafkaLogLevel::Debug);
     all
+}
+
+/// The topics that a pattern never means.
+fn left_out(config: &KafkaConfig, pattern: &str) -> Option<String> {
+    let own = config.options.get(LEFT_OUT).cloned();
+    // Kafka's own topics (`__consumer_offsets`) are nobody's data.
+    let own = own.or_else(|| (!pattern.trim_start_matches('^').starts_with('_')).then(|| "^__".to_owned()));
+    // Each of its letters would be read, be one again, and be written to it again, without end.
+    let letters = config.dead_letter_topic.as_ref().map(|topic| format!("^{}$", topic.replace('.', "\\.")));
+    let all: Vec<String> = own.into_iter().chain(letters).collect();
+    (!all.is_empty()).then(|| all.join(","))
 }
 
 fn reading(set: &mut impl FnMut(&str, &str), config: &KafkaConfig, group: &str, memory: u64) {
@@ -113,10 +132,6 @@ fn reading(set: &mut impl FnMut(&str, &str), config: &KafkaConfig, group: &str, 
     );
     if config.options.get("group.protocol").is_none_or(|protocol| protocol == "classic") {
         set("partition.assignment.strategy", "cooperative-sticky");
-    }
-    if config.pattern.as_ref().is_some_and(|pattern| !pattern.trim_start_matches('^').starts_with('_')) {
-        // Kafka's own topics (`__consumer_offsets`) are nobody's data.
-        set("topic.blacklist", "^__");
     }
     // Half of the share is for what waits in the queue, half for answers that are on their way when it is full.
     set("queued.max.messages.kbytes", &(memory / 2 / KIB).clamp(256, 2_097_151).to_string());
@@ -225,6 +240,21 @@ mod tests {
             config(serde_json::json!({"brokers": ["127.0.0.1:1"], "topics": ["t"], "options": {"group.protocol": "consumer"}}));
         connect(&next, Some("g"), 64 * MIB).expect("the newer protocol");
         writing(&next).create::<rdkafka::producer::BaseProducer>().expect("a producer");
+    }
+
+    #[test]
+    fn a_pattern_never_means_the_topic_of_dead_letters_nor_kafkas_own() {
+        let left_out = |more: serde_json::Value| {
+            let mut settings = serde_json::json!({"brokers": ["a:1"], "pattern": "orders.*"});
+            settings.as_object_mut().expect("settings").extend(more.as_object().expect("settings").clone());
+            properties(&config(settings), Some("g"), MIB).get(LEFT_OUT).map(str::to_owned)
+        };
+        assert_eq!(left_out(serde_json::json!({})).as_deref(), Some("^__"));
+        assert_eq!(left_out(serde_json::json!({"dead_letter_topic": "orders.dead"})).as_deref(), Some(r"^__,^orders\.dead$"));
+        let own = serde_json::json!({"dead_letter_topic": "orders-dead", "options": {"topic.blacklist": "^a,^b"}});
+        assert_eq!(left_out(own).as_deref(), Some("^a,^b,^orders-dead$"));
+        assert_eq!(left_out(serde_json::json!({"pattern": "^__.*"})), None);
+        assert_eq!(left_out(serde_json::json!({"pattern": null, "topics": ["orders"]})), None);
     }
 
     #[test]

@@ -18,7 +18,8 @@ pub struct KafkaConfig {
     /// Names of topics.
     #[serde(deserialize_with = "one_or_many")]
     pub topics: Vec<String>,
-    /// A regular expression instead of `topics`: topics whose whole name matches. Those that are made later are read as well.
+    /// A regular expression instead of `topics`: topics whose whole name matches. Those that are made later are read as well. The one that
+    /// `dead_letter_topic` names is never read.
     pub pattern: Option<String>,
     /// The consumer group, which shares the partitions out among everybody who runs the pipeline. The pipeline's name, unless given. The offsets
     /// that are committed to it follow the journal, for other tools to see; nothing is read from where they are.

@@ -135,7 +135,8 @@ fn ask(client: &Arc<Client>, config: &KafkaConfig, patience: Duration) -> std::r
     let brokers = metadata.brokers().len();
     let mut contact = Contact { cluster, brokers, topics: BTreeMap::new(), missing: Vec::new(), ids: HashMap::new() };
     if config.pattern.is_some() {
-        for topic in metadata.topics() {
+        let letters = config.dead_letter_topic.as_deref();
+        for topic in metadata.topics().iter().filter(|topic| Some(topic.name()) != letters) {
             let partitions = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
             contact.topics.insert(topic.name().to_owned(), Described { id: None, partitions });
         }

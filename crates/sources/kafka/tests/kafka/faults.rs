@@ -345,6 +345,22 @@ async fn brokers_without_ids_of_topics_are_told_of_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_topic_of_dead_letters_does_not_count_among_those_that_a_pattern_finds() {
+    let topic = fresh("mock-orders");
+    let cluster = mock(1, &topic, 1, 1).await;
+    let dead = format!("{topic}.dead");
+    cluster.create_topic(&dead, 1, 1).expect("a topic");
+    let lines = async |more: serde_json::Value| {
+        let source = KafkaSource::new(config(&cluster.bootstrap_servers(), &topic, more)).expect("settings");
+        source.inspect(&context("p", &Arc::default())).await.expect("an answer").join("; ")
+    };
+    let all = lines(json!({"topics": null, "pattern": ".*"})).await;
+    assert!(all.contains("2 topics are there"), "{all}");
+    let others = lines(json!({"topics": null, "pattern": ".*", "dead_letter_topic": dead})).await;
+    assert!(others.contains("1 topics are there"), "{others}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn how_far_behind_it_is_can_be_seen() {
     let Some(kafka) = Kafka::shared().await else { return };
     let topic = fresh("lag");

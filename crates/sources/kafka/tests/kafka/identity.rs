@@ -112,3 +112,32 @@ async fn a_topic_that_matches_the_pattern_later_is_read_from_its_start() {
         worker.close().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pattern_that_matches_the_topic_of_dead_letters_does_not_mean_it() {
+    let Some(kafka) = Kafka::shared().await else { return };
+    for protocol in ["classic", "consumer"] {
+        let family = fresh("family");
+        let (first, dead) = (format!("{family}.a"), format!("{family}.dead"));
+        for topic in [&first, &dead] {
+            kafka.create_topic(topic, 1, &[]).await;
+            kafka.produce(topic, (0..10).map(record)).await;
+        }
+        let books = Arc::new(Books::default());
+        let more = json!({
+            "topics": null, "pattern": format!("{family}\\..*"), "dead_letter_topic": dead,
+            "options": {"group.protocol": protocol},
+        });
+        let mut worker = Worker::new(config(&kafka.brokers(), &first, more), &family, &books).await;
+        worker.until(10).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        worker.catch_up().await;
+        assert!(
+            books.positions().iter().all(|(partition, _)| partition.contains(&format!("/{first}@"))),
+            "{:?}",
+            books.positions()
+        );
+        assert_eq!(books.len(), 10, "{protocol}");
+        worker.close().await;
+    }
+}
