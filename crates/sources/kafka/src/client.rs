@@ -49,7 +49,9 @@ pub(crate) fn writing(config: &KafkaConfig) -> ClientConfig {
     };
     common(&mut set, config);
     set("enable.idempotence", "true");
-    set("message.timeout.ms", "60000");
+    // Whoever writes tries again by itself. A topic that is not there is to be known for that before.
+    set("message.timeout.ms", "8000");
+    set("topic.metadata.propagation.max.ms", "4000");
     set("linger.ms", "5");
     // The topic says what is too large.
     set("message.max.bytes", "1000000000");

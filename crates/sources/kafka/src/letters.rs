@@ -27,8 +27,8 @@ use crate::error::{KAFKA_DENIED, KAFKA_LETTERS};
 use crate::oauth::Tokens;
 use crate::place::blocking;
 
-/// How long a copy may be under way.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a delivery may take: whoever asks for it tries again.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A topic for copies of dead letters.
 pub(crate) struct KafkaLetterbox {
@@ -124,9 +124,15 @@ impl Letterbox for KafkaLetterbox {
     }
 
     async fn deliver(&self, copies: &[LetterCopy]) -> Result<()> {
-        let producer = self.producer().await?;
-        // Sent together; the first that fails is told.
-        futures::future::join_all(copies.iter().map(|copy| self.write(producer, copy))).await.into_iter().collect()
+        let written = async {
+            let producer = self.producer().await?;
+            // Sent together; the first that fails is told.
+            futures::future::join_all(copies.iter().map(|copy| self.write(producer, copy))).await.into_iter().collect()
+        };
+        tokio::time::timeout(PATIENCE, written).await.unwrap_or_else(|_| {
+            let why = format!("the topic {} did not take copies of dead letters within {} s", self.topic, PATIENCE.as_secs());
+            Err(Error::new(Kind::Source, KAFKA_LETTERS, why).with_retry(Retry::Backoff))
+        })
     }
 }
 

@@ -79,6 +79,28 @@ async fn a_dead_letter_is_copied_with_its_bytes_key_and_headers_and_what_is_know
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_no_broker_takes_ends_within_seconds_and_may_be_tried_again() {
+    let Some(kafka) = Kafka::shared().await else { return };
+    let topic = fresh("away");
+    kafka.create_topic(&topic, 1, &[]).await;
+    kafka.produce(&topic, [Record::new("[]")]).await;
+    let mut worker = Worker::new(config(&kafka.brokers(), &topic, json!({})), &topic, &Arc::<Books>::default()).await;
+    let decoded = worker.delivery().await.decode.decode(&tables()).expect("decodes");
+    let reject = decoded.batches.into_iter().flat_map(|batch| batch.rejects).next().expect("a reject");
+    worker.close().await;
+    // One that refuses connections, and one that takes them and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    for broker in ["127.0.0.1:1".to_owned(), silent.local_addr().expect("an address").to_string()] {
+        let settings = config(&broker, &topic, json!({"dead_letter_topic": "letters"}));
+        let letterbox = KafkaSource::new(settings).expect("settings").letterbox().expect("a topic");
+        let began = std::time::Instant::now();
+        let error = letterbox.deliver(&[copy("1", reject.clone())]).await.expect_err("nobody takes it");
+        assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+        assert_eq!((error.code(), error.retry()), ("kafka_letters", longshore_core::error::Retry::Backoff), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_topic_of_dead_letters_that_is_not_there_is_an_error_with_a_hint() {
     let Some(kafka) = Kafka::shared().await else { return };
     let topic = fresh("one");
