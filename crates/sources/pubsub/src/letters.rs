@@ -1,12 +1,12 @@
 //! Copies of dead letters, into a topic.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use longshore_core::Result;
 use longshore_core::batch::Payload;
-use longshore_core::error::{Error, Kind, code};
-use longshore_core::retry::Patience;
+use longshore_core::error::{Error, Kind, Retry, code};
 use longshore_core::stream::{LetterCopy, Letterbox};
 use longshore_messages::{Origin, Original};
 
@@ -16,6 +16,9 @@ use crate::publish::{Outgoing, Publisher};
 /// Google takes no more attributes, and no longer values.
 const ATTRIBUTES: usize = 100;
 const VALUE_BYTES: usize = 1_024;
+
+/// How long a delivery may take: whoever asks for it tries again.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A topic for copies of dead letters.
 pub(crate) struct PubSubLetterbox {
@@ -33,8 +36,23 @@ impl PubSubLetterbox {
         &self.topic
     }
 
+    /// Publishes messages. One that is refused, because it is too large, takes no other along.
     async fn publish(&self, messages: Vec<Outgoing>) -> Result<()> {
-        self.publisher.publish(&self.topic, messages, &Patience::default()).await.map(drop)
+        let mut refused = None;
+        let mut parts = vec![messages];
+        while let Some(mut part) = parts.pop() {
+            match self.publisher.try_to_publish(&self.topic, part.clone()).await {
+                Err(error) if error.code() == codes::REFUSED.name => {
+                    refused = refused.or(Some(error));
+                    if part.len() > 1 {
+                        let rest = part.split_off(part.len() / 2);
+                        parts.extend([rest, part]);
+                    }
+                }
+                published => drop(published?),
+            }
+        }
+        refused.map_or(Ok(()), Err)
     }
 }
 
@@ -49,19 +67,10 @@ impl Letterbox for PubSubLetterbox {
         for copy in copies {
             messages.push(message(copy).await?);
         }
-        let refused = match self.publish(messages.clone()).await {
-            Err(error) if error.code() == codes::REFUSED.name && messages.len() > 1 => error,
-            done => return done,
-        };
-        // One that is too large takes a thousand along.
-        let mut first = None;
-        for message in messages {
-            match self.publish(vec![message]).await {
-                Err(error) if error.code() == refused.code() => first = first.or(Some(error)),
-                done => done?,
-            }
-        }
-        first.map_or(Ok(()), Err)
+        tokio::time::timeout(PATIENCE, self.publish(messages)).await.unwrap_or_else(|_| {
+            let why = format!("{} did not take copies of dead letters within {} s", self.name(), PATIENCE.as_secs());
+            Err(Error::new(Kind::Source, codes::UNAVAILABLE, why).with_retry(Retry::Backoff))
+        })
     }
 }
 

@@ -56,6 +56,15 @@ impl Publisher {
     ///
     /// Errors: `pubsub_name`, and of kind `Source` what Pub/Sub says; some of the messages may have been published then.
     pub async fn publish(&self, topic: &str, messages: Vec<Outgoing>, patience: &Patience) -> Result<Vec<String>> {
+        self.publish_in(topic, messages, Some(patience)).await
+    }
+
+    /// The same, each request tried once: for whoever tries again by itself.
+    pub(crate) async fn try_to_publish(&self, topic: &str, messages: Vec<Outgoing>) -> Result<Vec<String>> {
+        self.publish_in(topic, messages, None).await
+    }
+
+    async fn publish_in(&self, topic: &str, messages: Vec<Outgoing>, patience: Option<&Patience>) -> Result<Vec<String>> {
         let topic = full_name(topic, "topics", self.project.as_deref())?;
         let mut ids = vec![String::new(); messages.len()];
         // A request holds messages of one key. Those of the next request of a key wait for the one before.
@@ -67,12 +76,20 @@ impl Publisher {
         Ok(ids)
     }
 
-    async fn publish_line(&self, topic: &str, requests: Vec<Vec<Placed>>, patience: &Patience) -> Result<Vec<(usize, String)>> {
+    async fn publish_line(
+        &self,
+        topic: &str,
+        requests: Vec<Vec<Placed>>,
+        patience: Option<&Patience>,
+    ) -> Result<Vec<(usize, String)>> {
         let mut published = Vec::new();
         for request in requests {
             let (places, messages): (Vec<usize>, Vec<api::PubsubMessage>) = request.into_iter().unzip();
             let message = api::PublishRequest { topic: topic.to_owned(), messages };
-            let ids = Policy::default().run(patience, || self.publish_once(&message)).await?;
+            let ids = match patience {
+                Some(patience) => Policy::default().run(patience, || self.publish_once(&message)).await?,
+                None => self.publish_once(&message).await?,
+            };
             published.extend(places.into_iter().zip(ids));
         }
         Ok(published)

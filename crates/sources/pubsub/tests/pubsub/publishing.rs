@@ -121,15 +121,32 @@ async fn a_copy_that_is_refused_takes_no_other_along() {
     let stage = Stage::new(Options::default()).await;
     stage.fake.create_topic(TOPIC);
     let copies = letters(&stage, 3).await;
-    // All of them together, and then the second.
+    // All of them together, the second half of them, and then the second.
     let refused = || Fault::Refuse(Code::InvalidArgument, "The message is too large.".into());
     stage.fake.rule(Rule::on("Publish", refused()));
-    stage.fake.rule(Rule::on("Publish", refused()).skip(1));
+    stage.fake.rule(Rule::on("Publish", refused()).skip(1).times(2));
     let letterbox = stage.source(json!({"dead_letter_topic": TOPIC})).letterbox().expect("a topic");
     let error = letterbox.deliver(&copies).await.expect_err("one is refused");
     assert!(error.message().contains("too large"), "{error}");
     let published: Vec<_> = stage.fake.published(TOPIC).into_iter().map(|message| message.data).collect();
     assert_eq!(published, ["0 {", "2 {"]);
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_not_taken_ends_within_seconds_and_may_be_tried_again() {
+    let stage = Stage::new(Options::default()).await;
+    stage.fake.create_topic(TOPIC);
+    let copies = letters(&stage, 3).await;
+    let letterbox = stage.source(json!({"dead_letter_topic": TOPIC})).letterbox().expect("a topic");
+    for fault in [Fault::Refuse(Code::Unavailable, "away".into()), Fault::Hold] {
+        stage.fake.rule(Rule::on("Publish", fault));
+        let (before, began) = (stage.fake.calls("Publish"), std::time::Instant::now());
+        let error = letterbox.deliver(&copies).await.expect_err("nobody takes it");
+        assert!(began.elapsed() < std::time::Duration::from_secs(12), "{:?}", began.elapsed());
+        assert_eq!((error.code(), error.retry()), ("pubsub_unavailable", Retry::Backoff), "{error}");
+        assert_eq!(stage.fake.calls("Publish") - before, 1, "whoever asks for it tries again");
+    }
+    letterbox.deliver(&copies).await.expect("taken");
 }
 
 #[tokio::test]
