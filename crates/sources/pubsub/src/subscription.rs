@@ -348,6 +348,7 @@ impl Subscription for PubSubSubscription {
         Ok(())
     }
 
+    /// What was lent to this worker and is not journalled. How much waits with Pub/Sub it does not say.
     fn lag(&self) -> Vec<Lag> {
         vec![Lag { name: self.name.clone(), messages: Some(self.desk.leases().unread() as u64) }]
     }
