@@ -8,6 +8,7 @@ use longshore_core::commit::WriteDisposition;
 use longshore_core::error::{Error, Kind, Result, code};
 use longshore_core::event::Observer;
 use longshore_core::stop::Stop;
+use longshore_core::store::Store;
 use longshore_engine::Outcome;
 
 use super::{limit, open_store, surroundings};
@@ -42,16 +43,17 @@ pub async fn run(console: &Console, store: &Path, args: &RunArgs) -> Result<u8> 
     let stop = interrupt::stop_on_signals(console)
         .map_err(|e| Error::new(Kind::Bug, code::BUG, "signals cannot be listened to").caused_by(e))?;
     let reporter = Arc::new(Reporter::new(console));
-    let result = execute(&file, store, reporter.clone(), stop, args.until_idle).await;
+    let result = execute(&file, store, None, reporter.clone(), stop, args.until_idle).await;
     let dataset = dataset(&file);
     let landed = Landed { place: file.pipeline.destination.clone(), dataset, store: summary::unusual(store) };
     summary::finish(console, &reporter, &landed, result)
 }
 
-/// One run of a pipeline of either kind.
+/// One run of a pipeline of either kind. Its books are those of `store`, which is opened unless its caller has it open.
 pub async fn execute(
     file: &PipelineFile,
     store: &Path,
+    books: Option<Arc<dyn Store>>,
     observer: Arc<dyn Observer>,
     stop: Stop,
     until_idle: bool,
@@ -59,7 +61,10 @@ pub async fn execute(
     let surroundings = surroundings(store, file.pipeline.disposition);
     let source = file.open_source(&surroundings)?;
     let destination = file.open_destination(&surroundings)?;
-    let books = open_store(store).await?;
+    let books = match books {
+        Some(books) => books,
+        None => open_store(store).await?,
+    };
     match source {
         Opened::Finite(source) => longshore_engine::run(books, source, destination, &file.pipeline, observer, stop).await,
         Opened::Endless(source) => {

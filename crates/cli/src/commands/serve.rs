@@ -17,8 +17,9 @@ use crate::interrupt;
 
 /// Serves until a signal comes; returns the exit code that it asks for.
 pub async fn run(console: &Console, store: &Path, args: &ServeArgs) -> Result<u8> {
-    let jobs = Arc::new(Folder::new(&args.folder, store, &args.limits)?);
+    folder::files(&args.folder)?;
     let books = open_store(store).await?;
+    let jobs = Arc::new(Folder::new(&args.folder, store, books.clone(), &args.limits));
     let stop = interrupt::stop_on_signals(console)
         .map_err(|e| Error::new(Kind::Bug, code::BUG, "signals cannot be listened to").caused_by(e))?;
     longshore_server::serve(&args.listen, jobs, books, Arc::new(Log::new(console)), stop).await?;

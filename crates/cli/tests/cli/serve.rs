@@ -203,6 +203,24 @@ async fn of_two_servers_with_one_store_in_postgresql_each_scheduled_time_is_run_
     each_time_once(&["--store", &url]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_runs_of_a_server_share_its_connections() {
+    let Some(server) = Postgres::shared().await else { return };
+    let url = server.database().await;
+    let place = Place::with(&[("in/a.csv", "id\n1\n")]);
+    for number in 0..5 {
+        let file = EACH_SECOND.replace("pipeline: orders", &format!("pipeline: orders{number}"));
+        place.write(&format!("pipelines/{number}.yaml"), &file.replace("dataset: main", &format!("dataset: d{number}")));
+    }
+    let mut serving = Server::start_with(&place, &["--store", &url]);
+    for _ in 0..40 {
+        serving.wait_for("landed");
+    }
+    assert_eq!(serving.end("TERM"), Some(143));
+    let sessions = server.sessions(&url).await;
+    assert!(sessions <= 20, "{sessions} connections were made");
+}
+
 fn each_time_once(store: &[&str]) {
     let place = Place::with(&[("in/a.csv", "id\n1\n"), ("pipelines/orders.yaml", EACH_SECOND)]);
     let mut servers = [Server::start_with(&place, store), Server::start_with(&place, store)];

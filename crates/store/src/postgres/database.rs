@@ -18,7 +18,10 @@ use super::failure;
 use crate::rows::Failure;
 
 /// How many connections a store has at most.
-const CONNECTIONS: usize = 8;
+pub(super) const CONNECTIONS: usize = 16;
+
+/// How many of them only renew: a lease must not lapse because all that it protects is at work.
+pub(super) const RENEWALS: usize = 2;
 
 /// How long anything waits for an answer. Longer than the server waits for a lock, so that it is the server who says so.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -37,6 +40,7 @@ pub(super) struct Database {
     write: Arc<str>,
     read: Arc<str>,
     permits: Semaphore,
+    renewals: Semaphore,
     idle: Mutex<Vec<(PgConnection, Instant)>>,
 }
 
@@ -58,7 +62,8 @@ impl Database {
             .into()
         };
         let (write, read) = (begin("READ COMMITTED READ WRITE"), begin("REPEATABLE READ READ ONLY"));
-        Self { options, schema, place, write, read, permits: Semaphore::new(CONNECTIONS), idle: Mutex::default() }
+        let (permits, renewals) = (Semaphore::new(CONNECTIONS - RENEWALS), Semaphore::new(RENEWALS));
+        Self { options, schema, place, write, read, permits, renewals, idle: Mutex::default() }
     }
 
     /// What people are shown.
@@ -68,12 +73,17 @@ impl Database {
 
     /// Begins a transaction that writes. Each of its statements sees what others have committed before it.
     pub(super) async fn begin(&self) -> Result<Transaction<'_>> {
-        self.begin_with(&self.write).await.map_err(|failure| self.error("writing", failure))
+        self.begin_with(&self.write, &self.permits).await.map_err(|failure| self.error("writing", failure))
+    }
+
+    /// As [`Self::begin`], for what renews a lease or a worker: it does not wait for whatever else is done.
+    pub(super) async fn begin_renewal(&self) -> Result<Transaction<'_>> {
+        self.begin_with(&self.write, &self.renewals).await.map_err(|failure| self.error("writing", failure))
     }
 
     /// Begins a transaction that reads: everything read in it is of one moment.
     pub(super) async fn read(&self) -> Result<Transaction<'_>> {
-        self.begin_with(&self.read).await.map_err(|failure| self.error("reading", failure))
+        self.begin_with(&self.read, &self.permits).await.map_err(|failure| self.error("reading", failure))
     }
 
     /// What a failure of `doing` means to people.
@@ -84,6 +94,7 @@ impl Database {
     /// Closes all connections that are not in use. What comes later fails.
     pub(super) async fn close(&self) {
         self.permits.close();
+        self.renewals.close();
         let idle = std::mem::take(&mut *self.idle());
         for (connection, _) in idle {
             // The server notices by itself if it is not told.
@@ -91,8 +102,8 @@ impl Database {
         }
     }
 
-    async fn begin_with(&self, begin: &Arc<str>) -> Result<Transaction<'_>, Failure> {
-        let permit = match in_time(async { Ok(self.permits.acquire().await) }).await? {
+    async fn begin_with<'a>(&'a self, begin: &Arc<str>, permits: &'a Semaphore) -> Result<Transaction<'a>, Failure> {
+        let permit = match in_time(async { Ok(permits.acquire().await) }).await? {
             Ok(permit) => permit,
             Err(_) => return Err(sqlx::Error::PoolClosed.into()),
         };

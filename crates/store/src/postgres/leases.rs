@@ -25,7 +25,7 @@ impl Leases for PostgresStore {
         // It does not wait for those who write for the pipeline: a lease must not lapse because its holder is busy.
         const SQL: &str = "UPDATE leases SET expires_at = clock_timestamp() + make_interval(secs => $1)
             WHERE pipeline = (SELECT id FROM pipelines WHERE name = $2) AND epoch = $3 AND held";
-        let mut write = self.database.begin().await?;
+        let mut write = self.database.begin_renewal().await?;
         let result = in_time(async {
             let renewal = query(SQL).bind(seconds(valid)).bind(&lease.pipeline).bind(lease.epoch);
             match renewal.execute(&mut *write).await?.rows_affected() {

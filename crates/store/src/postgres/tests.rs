@@ -14,7 +14,7 @@ use longshore_testkit::store_conformance::{Pair, check_all};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use super::PostgresStore;
-use super::database::{query, query_scalar};
+use super::database::{CONNECTIONS, RENEWALS, query, query_scalar};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -391,6 +391,26 @@ async fn a_server_that_crashes_and_starts_again_has_all_it_said_it_has() {
     };
     let (one, two, ()) = tokio::join!(work(&url, "one", 150), work(&url, "two", 150), crash);
     check_numbers(&url, &[vec![first], one, two]).await;
+}
+
+#[tokio::test]
+async fn a_renewal_does_not_wait_for_whatever_else_is_done() {
+    let Some(server) = Postgres::start().await else { return };
+    let store = open(&schema(&server.database().await)).await;
+    let (lease, worker) = (lease(&store).await, store.join("p", "first", LONG).await.expect("joined"));
+    let mut busy = Vec::new();
+    for _ in 0..CONNECTIONS - RENEWALS {
+        busy.push(store.database.begin().await.expect("begun"));
+    }
+    let moment = Duration::from_secs(5);
+    assert!(tokio::time::timeout(moment / 10, store.runs(None, 1)).await.is_err(), "anything else waits");
+    tokio::time::timeout(moment, store.renew_lease(&lease, LONG)).await.expect("at once").expect("renewed");
+    tokio::time::timeout(moment, store.renew_worker(&worker, LONG)).await.expect("at once").expect("renewed");
+    let connections: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'longshore'")
+        .fetch_one(&mut admin(&server.url()).await)
+        .await
+        .expect("counted");
+    assert!(connections <= CONNECTIONS as i64, "{connections}");
 }
 
 /// As after a failover that the address does not follow yet.

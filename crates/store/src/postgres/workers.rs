@@ -33,7 +33,7 @@ impl Workers for PostgresStore {
         // It does not wait for those who write for the pipeline: a worker must not be taken for dead because others are busy.
         const SQL: &str = "UPDATE workers SET expires_at = clock_timestamp() + make_interval(secs => $1)
             WHERE id = $2 AND pipeline = (SELECT id FROM pipelines WHERE name = $3)";
-        let mut write = self.database.begin().await?;
+        let mut write = self.database.begin_renewal().await?;
         let result = in_time(async {
             let renewal = query(SQL).bind(seconds(valid)).bind(worker.id).bind(&worker.pipeline);
             match renewal.execute(&mut *write).await?.rows_affected() {

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use longshore_core::error::{Error, Kind, Place, Result, code};
 use longshore_core::event::Observer;
 use longshore_core::stop::Stop;
+use longshore_core::store::Store;
 use longshore_engine::Outcome;
 use longshore_server::{Found, Job, Jobs, Kind as Frequency, Runner};
 
@@ -21,6 +22,8 @@ use crate::pipeline::interpolate::Variables;
 pub(super) struct Folder {
     path: PathBuf,
     store: PathBuf,
+    /// What all runs share, so that they need no more connections than one.
+    books: Arc<dyn Store>,
     limits: Limits,
     /// What each file was, by its name: what has not changed is not read again.
     known: Mutex<BTreeMap<String, Job>>,
@@ -31,34 +34,15 @@ struct FileRunner {
     file: String,
     text: String,
     store: PathBuf,
+    books: Arc<dyn Store>,
     limits: Limits,
 }
 
 impl Folder {
-    /// A folder. Errors: it cannot be read.
-    pub(super) fn new(path: &Path, store: &Path, limits: &Limits) -> Result<Self> {
+    /// A folder, whose runs stand in these books of `store`.
+    pub(super) fn new(path: &Path, store: &Path, books: Arc<dyn Store>, limits: &Limits) -> Self {
         let (path, store, limits) = (path.to_owned(), store.to_owned(), limits.clone());
-        let folder = Self { path, store, limits, known: Mutex::default() };
-        folder.files()?;
-        Ok(folder)
-    }
-
-    /// Its pipeline files, in the order of their names. Editors' and other hidden files are not among them.
-    fn files(&self) -> Result<Vec<PathBuf>> {
-        let failed = |e: std::io::Error| {
-            Error::new(Kind::Config, code::CONFIG, format!("the folder {} cannot be read", self.path.display())).caused_by(e)
-        };
-        let mut files = Vec::new();
-        for entry in std::fs::read_dir(&self.path).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-            let fits = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
-            if fits && !hidden && !path.is_dir() {
-                files.push(path);
-            }
-        }
-        files.sort();
-        Ok(files)
+        Self { path, store, books, limits, known: Mutex::default() }
     }
 
     /// The name of a file as it is told: as somebody in the working directory would type it.
@@ -74,8 +58,8 @@ impl Folder {
         } else {
             parsed.schedule.map_or(Frequency::ByHand, Frequency::Scheduled)
         };
-        let runner =
-            FileRunner { file: file.to_owned(), text: text.clone(), store: self.store.clone(), limits: self.limits.clone() };
+        let (store, books, limits) = (self.store.clone(), self.books.clone(), self.limits.clone());
+        let runner = FileRunner { file: file.to_owned(), text: text.clone(), store, books, limits };
         Ok(Job { file: file.to_owned(), name: parsed.pipeline.name, version: text, kind, runner: Arc::new(runner) })
     }
 }
@@ -85,7 +69,7 @@ impl Jobs for Folder {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::take(&mut *known);
         let mut found = Vec::new();
-        for path in self.files()? {
+        for path in files(&self.path)? {
             let file = self.name(&path);
             let unreadable = |e| {
                 let place = Place { file: file.clone(), ..Place::default() };
@@ -113,6 +97,24 @@ impl Runner for FileRunner {
         let mut file = PipelineFile::parse(&self.file, &self.text, &Variables::new(run::of_time(at)))?;
         limit(&mut file.pipeline, &self.limits);
         file.pipeline.run_time = at;
-        run::execute(&file, &self.store, observer, stop, false).await
+        run::execute(&file, &self.store, Some(self.books.clone()), observer, stop, false).await
     }
+}
+
+/// The pipeline files of a folder, in the order of their names. Editors' and other hidden files are not among them. Errors: it cannot be read.
+pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |e: std::io::Error| {
+        Error::new(Kind::Config, code::CONFIG, format!("the folder {} cannot be read", folder.display())).caused_by(e)
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        let fits = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+        if fits && !hidden && !path.is_dir() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
