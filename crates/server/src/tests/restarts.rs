@@ -1,6 +1,7 @@
 //! What fails is started again, and takes nothing else with it.
 
 use super::*;
+use crate::pauses::Pauses;
 
 fn again(world: &World) -> Vec<Option<i64>> {
     world.told(|event| match event {
@@ -20,6 +21,18 @@ async fn what_may_pass_is_started_again_after_pauses_that_double() {
     assert_eq!((known.state, known.totals.failures, known.is_up()), (state::State::Retrying, 6, false));
     assert_eq!(known.last_error.as_ref().expect("failed").failure.error, "refused");
     assert_eq!(world.end().await, 0, "a pause does not hold up the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_comes_back_a_little_later_by_chance() {
+    let world = World::new(vec![]);
+    let Shared { board, store, listener, clock, .. } = world.shared.as_ref();
+    let (board, store, listener, clock) = (board.clone(), store.clone(), listener.clone(), clock.clone());
+    let unlucky = Shared { board, store, listener, clock, chance: || 1.0 };
+    let error = Error::new(ErrorKind::Source, code::BUG, "lost").with_retry(Retry::Backoff);
+    let pause = |shared: &Shared| shared.again(&mut Pauses::default(), &error, Duration::ZERO) - shared.now();
+    assert_eq!((pause(&world.shared).num_milliseconds(), pause(&unlucky).num_milliseconds()), (1000, 1250));
+    world.end().await;
 }
 
 #[tokio::test(start_paused = true)]
