@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use longshore_core::position::{Delta, Partition, Position};
 use longshore_testkit::services::kafka::Record;
 use longshore_testkit::services::{Kafka, KafkaOptions};
 use serde_json::json;
@@ -63,6 +64,22 @@ async fn many_offsets_without_a_record_are_covered_though_nothing_lands() {
     worker.close().await;
 }
 
+/// Reads on from an offset that compaction has removed, which is no loss; `all` has what is there.
+async fn goes_on_at_an_offset_that_is_gone(kafka: &Kafka, topic: &str, all: &Books) {
+    let books = Arc::new(Books::default());
+    let (partition, position) = all.positions().remove(0);
+    let before = Delta { partition: Partition(partition), from: None, to: Position::from_count(50) };
+    assert!(books.journal(&[before], Vec::new()));
+    let more = json!({"group": fresh("group")});
+    let mut worker = Worker::new(config(&kafka.brokers(), topic, more), topic, &books).await;
+    worker.catch_up().await;
+    // More may have been removed meanwhile.
+    let (offsets, there) = (books.offsets(), all.offsets());
+    assert!(offsets.iter().all(|offset| there.contains(offset)) && offsets.last() == there.last(), "{offsets:?} {there:?}");
+    assert_eq!((books.positions()[0].1, books.refused(), worker.told.count("are gone")), (position, 0, 0));
+    worker.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn offsets_that_compaction_has_removed_are_not_missed() {
     let config_ = vec![("log.cleaner.backoff.ms".to_owned(), "200".to_owned())];
@@ -91,6 +108,7 @@ async fn offsets_that_compaction_has_removed_are_not_missed() {
         worker.close().await;
         if books.len() < 100 {
             assert!(books.offsets().first() > Some(&200), "{:?}", books.offsets());
+            goes_on_at_an_offset_that_is_gone(&kafka, &topic, &books).await;
             break;
         }
         assert!(Instant::now() < until, "nothing was compacted in a minute");
