@@ -82,7 +82,7 @@ impl Reader {
                 },
             };
             slot.next = dropped.begun;
-            slot.latest = slot.covered.or(slot.start).and_then(|point| point.latest);
+            slot.latest = slot.covered.or(slot.start.map(|start| start.point)).and_then(|point| point.latest);
             slot.at_end = false;
             back.push(dropped.name);
         }
@@ -282,7 +282,7 @@ impl Reader {
         slot.identity = placed.identity.clone();
         slot.covered = placed.covered;
         slot.start = placed.start;
-        slot.latest = placed.covered.or(placed.start).and_then(|point| point.latest);
+        slot.latest = placed.covered.or(placed.start.map(|start| start.point)).and_then(|point| point.latest);
         self.announce(&placed.name);
     }
 

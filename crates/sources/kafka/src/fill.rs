@@ -8,6 +8,7 @@ use longshore_messages::{From, Message, Messages};
 
 use crate::handover::{Filled, Item, Part};
 use crate::native::Record;
+use crate::place::Chosen;
 use crate::point::{Point, later};
 use crate::reader::Reader;
 use crate::slots::{Identity, Name, Slot, State};
@@ -167,10 +168,16 @@ impl Reader {
     pub(crate) fn announce(&mut self, name: &Name) {
         let Some(slot) = self.slots.get(name) else { return };
         let (None, Some(start)) = (slot.covered, slot.start) else { return };
-        slot.covered = Some(start);
-        let delta = Delta { partition: slot.identity.partition.clone(), from: None, to: start.position() };
-        let part = Part { name: name.clone(), delta, begun: start.offset };
-        self.handover.push(Item::Filled(Filled { messages: Messages::new(), parts: vec![part] }));
+        let Chosen { point, carried } = start;
+        slot.covered = Some(point);
+        let part = |partition, from, to| Part { name: name.clone(), delta: Delta { partition, from, to }, begun: point.offset };
+        let mut parts = vec![part(slot.identity.partition.clone(), None, point.position())];
+        if carried {
+            // Else a topic that is made again would go on there once more.
+            let nameless = Identity::new(&self.placing.cluster, name, None).partition;
+            parts.push(part(nameless, Some(point.position()), crate::point::carried()));
+        }
+        self.handover.push(Item::Filled(Filled { messages: Messages::new(), parts }));
     }
 
     /// Forgets what was filled.

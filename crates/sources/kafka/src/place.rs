@@ -14,7 +14,7 @@ use longshore_core::stream::Progress;
 use crate::begin::{Begin, begin};
 use crate::config::{Isolation, Start};
 use crate::native::{About, Client, Described};
-use crate::point::Point;
+use crate::point::{Known, Point};
 use crate::slots::{Identity, Name};
 use crate::survey::{Survey, describe_topics, survey};
 
@@ -45,6 +45,8 @@ pub(crate) struct Seen {
     told: HashSet<String>,
     /// Whether it was said that the brokers have no ids.
     nameless: bool,
+    /// Whether it was said that they had some before.
+    without_id: bool,
 }
 
 /// A partition to be placed.
@@ -57,9 +59,17 @@ pub(crate) struct Wanted {
 #[derive(Debug, Clone)]
 pub(crate) enum Whence {
     /// From where the journal says. If it says nothing, a start that was chosen before for the topic of this id stays.
-    Journal { chosen: Option<(Identity, Point)> },
+    Journal { chosen: Option<(Identity, Chosen)> },
     /// From where it has been read to, as far as that is still there.
     Here { identity: Identity, next: i64, truncated: bool },
+}
+
+/// Where a partition begins that the journal does not know yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Chosen {
+    pub(crate) point: Point,
+    /// Whether it is where the partition was left while its topic had no id. That position ends then.
+    pub(crate) carried: bool,
 }
 
 /// Where a partition begins, or why that cannot be told yet.
@@ -79,7 +89,7 @@ pub(crate) struct Placed {
     /// The offset to read first.
     pub(crate) next: i64,
     /// The same, if it was `start` that said so and the journal does not know yet.
-    pub(crate) start: Option<Point>,
+    pub(crate) start: Option<Chosen>,
     pub(crate) end: i64,
     /// Whether only the offset to read was looked for ([`Whence::Here`]).
     pub(crate) here: bool,
@@ -103,7 +113,7 @@ impl Placing {
                 None => outcomes.push(Outcome::Later(wanted.name, "the broker does not tell about the topic".to_owned())),
             }
         }
-        let positions: Vec<Option<Point>> =
+        let positions: Vec<Known> =
             futures::stream::iter(known.iter().map(|(identity, wanted)| asked(identity, wanted)).collect::<Vec<_>>())
                 .map(|partition| self.journalled(partition))
                 .buffered(AT_ONCE)
@@ -112,6 +122,7 @@ impl Placing {
         let surveys = self.survey(known.iter().map(|(_, wanted)| wanted.name.clone()).collect()).await?;
         for ((identity, wanted), position) in known.into_iter().zip(positions) {
             outcomes.push(match surveys.get(&wanted.name) {
+                _ if position == Known::Carried => self.without_id(wanted.name),
                 Some(Ok(survey)) => Outcome::Placed(self.decide(wanted, identity, position, survey).await?),
                 Some(Err(why)) => Outcome::Later(wanted.name, why.clone()),
                 None => Outcome::Later(wanted.name, "the broker does not tell its offsets".to_owned()),
@@ -139,7 +150,11 @@ impl Placing {
             };
             let identity = Identity::new(&self.cluster, &wanted.name, described.id.clone());
             // Nobody has begun with it: it is at its end only if there is nothing.
-            let position = self.position(&identity.partition).await?.map_or(survey.low, |point| point.offset);
+            let position = match self.position(&identity.partition).await? {
+                Known::At(point) => point.offset,
+                Known::Nothing => survey.low,
+                Known::Carried => return Ok(false),
+            };
             if position < survey.high {
                 return Ok(false);
             }
@@ -175,23 +190,32 @@ impl Placing {
         }
     }
 
+    /// A broker that has no ids cannot say which topic a position is of that was journalled by an id.
+    fn without_id(&self, name: Name) -> Outcome {
+        let why = "the broker does not tell the topic's id";
+        if !std::mem::replace(&mut self.seen().without_id, true) {
+            self.events.warn(format!("{name} cannot be read: {why}, which was known before; it is read as soon as it is told"));
+        }
+        Outcome::Later(name, why.to_owned())
+    }
+
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The journal's position, waited for.
-    async fn journalled(&self, partition: Option<Partition>) -> Result<Option<Point>> {
+    async fn journalled(&self, partition: Option<Partition>) -> Result<Known> {
         match partition {
             Some(partition) => self.position(&partition).await,
-            None => Ok(None),
+            None => Ok(Known::Nothing),
         }
     }
 
-    async fn position(&self, partition: &Partition) -> Result<Option<Point>> {
+    async fn position(&self, partition: &Partition) -> Result<Known> {
         let mut wait = Duration::from_millis(200);
         loop {
             match self.progress.position(partition).await {
-                Ok(position) => return position.map(|position| Point::of(partition, &position)).transpose(),
+                Ok(position) => return Known::of(partition, position.as_ref()),
                 Err(error) if error.retry() == Retry::Backoff => {
                     tracing::debug!(%partition, error = ?error, "the journal does not tell a position; again soon");
                     tokio::time::sleep(wait).await;
@@ -211,7 +235,7 @@ impl Placing {
         blocking(move || survey(&client, &names, time, PATIENCE)).await
     }
 
-    async fn decide(&self, wanted: Wanted, identity: Identity, position: Option<Point>, survey: &Survey) -> Result<Placed> {
+    async fn decide(&self, wanted: Wanted, identity: Identity, position: Known, survey: &Survey) -> Result<Placed> {
         let name = wanted.name;
         let here = matches!(wanted.whence, Whence::Here { .. });
         let placed = |covered, next, start| Placed {
@@ -231,13 +255,13 @@ impl Placing {
                 return Ok(placed(None, self.above_low(&name, next, survey), None));
             }
             Whence::Journal { chosen } => match (position, chosen) {
-                (Some(position), _) => position,
-                (None, Some((of, start))) if of == identity => {
-                    return Ok(placed(None, self.above_low(&name, start.offset, survey), Some(start)));
+                (Known::At(position), _) => position,
+                (_, Some((of, start))) if of == identity => {
+                    return Ok(placed(None, self.above_low(&name, start.point.offset, survey), Some(start)));
                 }
-                (None, _) => match self.nameless_position(&name, &identity).await? {
-                    Some(position) => return Ok(placed(None, position.offset, Some(position))),
-                    None => {
+                _ => match self.nameless_position(&name, &identity).await? {
+                    Known::At(point) => return Ok(placed(None, point.offset, Some(Chosen { point, carried: true }))),
+                    Known::Nothing | Known::Carried => {
                         let (next, start) = self.first(&name, &identity, survey)?;
                         return Ok(placed(None, next, start));
                     }
@@ -260,16 +284,16 @@ impl Placing {
         position.max(survey.low)
     }
 
-    /// The position under the name that the partition had while the brokers had no ids of topics.
-    async fn nameless_position(&self, name: &Name, identity: &Identity) -> Result<Option<Point>> {
+    /// The position under the name that the partition had while the brokers had no ids of topics, unless it was carried over already.
+    async fn nameless_position(&self, name: &Name, identity: &Identity) -> Result<Known> {
         match identity.id {
             Some(_) => self.position(&Identity::new(&self.cluster, name, None).partition).await,
-            None => Ok(None),
+            None => Ok(Known::Nothing),
         }
     }
 
     /// Where a partition begins that was never read: the offset, and the same again if it was chosen.
-    fn first(&self, name: &Name, identity: &Identity, survey: &Survey) -> Result<(i64, Option<Point>)> {
+    fn first(&self, name: &Name, identity: &Identity, survey: &Survey) -> Result<(i64, Option<Chosen>)> {
         let recreated = self.recreated(name, identity);
         let added = recreated || self.before.get(&*name.topic).is_none_or(|&partitions| name.number >= partitions);
         let begins = if added { Begin::Earliest } else { Begin::of(&self.start, name) };
@@ -278,7 +302,8 @@ impl Placing {
                 if let Begin::Offset(named) = begins {
                     self.above_low(name, named, survey);
                 }
-                Ok((offset, chosen.then_some(Point { offset, latest: None })))
+                let point = Point { offset, latest: None };
+                Ok((offset, chosen.then_some(Chosen { point, carried: false })))
             }
             Err(named) => Err(crate::begin::beyond(name, named, survey, self.isolation)),
         }

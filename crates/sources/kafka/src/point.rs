@@ -4,8 +4,36 @@ use longshore_core::Result;
 use longshore_core::error::{Error, Kind, code};
 use longshore_core::position::{Partition, Position};
 
+/// The last position of a partition of a topic without an id: its topic has one now, and the partition goes on under that. It is behind all
+/// offsets.
+const CARRIED: &str = "goes on under the topic's id";
+
 /// The latest time that counts, in milliseconds since 1970: of the year 2286.
 const LAST: i64 = 9_999_999_999_999;
+
+/// What the journal says of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    Nothing,
+    At(Point),
+    /// It goes on under its topic's id.
+    Carried,
+}
+
+impl Known {
+    pub(crate) fn of(partition: &Partition, position: Option<&Position>) -> Result<Self> {
+        match position {
+            None => Ok(Known::Nothing),
+            Some(position) if position.0 == CARRIED => Ok(Known::Carried),
+            Some(position) => Point::of(partition, position).map(Known::At),
+        }
+    }
+}
+
+/// The position that ends a partition of a topic without an id.
+pub(crate) fn carried() -> Position {
+    Position(CARRIED.to_owned())
+}
 
 /// A point of a partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -62,6 +90,8 @@ mod tests {
             assert_eq!(Point::of(&partition, position).expect("a point"), point);
         }
         assert_eq!(positions[2], Position::from_count(10), "as it was before there was a time");
+        assert!(positions[4] < carried());
+        assert_eq!(Known::of(&partition, Some(&carried())).expect("known"), Known::Carried);
         for wrong in ["", "x", "1@", "1@x", "1@2@3"] {
             assert!(Point::of(&partition, &Position(wrong.to_owned())).is_err(), "{wrong}");
         }

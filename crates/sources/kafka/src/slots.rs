@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use longshore_core::position::Partition;
 
+use crate::place::Chosen;
 use crate::point::Point;
 
 /// A partition by the names that the broker uses.
@@ -58,7 +59,7 @@ pub(crate) struct Slot {
     /// The latest time so far ([`Point::latest`]).
     pub(crate) latest: Option<i64>,
     /// Where `start` put it, which stays so until the journal has it.
-    pub(crate) start: Option<Point>,
+    pub(crate) start: Option<Chosen>,
     /// Whether everything there was has been read.
     pub(crate) at_end: bool,
     /// When that was last found out.

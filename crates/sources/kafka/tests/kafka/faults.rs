@@ -326,14 +326,15 @@ async fn brokers_without_ids_of_topics_are_told_of_once() {
     cluster.apiversion(RDKafkaApiKey::Metadata, Some(0), Some(9)).expect("an older broker");
     cluster.apiversion(RDKafkaApiKey::Fetch, Some(4), Some(11)).expect("an older broker");
     let books = Arc::new(Books::default());
-    let mut worker = Worker::new(config(&cluster.bootstrap_servers(), &topic, json!({})), &topic, &books).await;
+    let settings = || config(&cluster.bootstrap_servers(), &topic, json!({"options": {"session.timeout.ms": "6000"}}));
+    let mut worker = Worker::new(settings(), &topic, &books).await;
     worker.until(10).await;
     assert_eq!(worker.told.count("too old to have ids of topics"), 1, "{:?}", worker.told.all());
     assert!(books.positions().iter().all(|(partition, _)| partition.contains(&format!("/{topic}@/"))), "{:?}", books.positions());
     worker.close().await;
     // Later on the brokers are renewed, and what was read stays read.
     cluster.apiversion(RDKafkaApiKey::Metadata, Some(0), Some(12)).expect("a newer broker");
-    let mut worker = Worker::new(config(&cluster.bootstrap_servers(), &topic, json!({})), &topic, &books).await;
+    let mut worker = Worker::new(settings(), &topic, &books).await;
     write(&cluster.bootstrap_servers(), &topic, 2, 10..20).await;
     worker.until(20).await;
     assert!(
@@ -341,6 +342,18 @@ async fn brokers_without_ids_of_topics_are_told_of_once() {
         "{:?}",
         books.positions()
     );
+    worker.close().await;
+    // A broker that has no ids cannot say whether it is the same topic still.
+    cluster.apiversion(RDKafkaApiKey::Metadata, Some(0), Some(9)).expect("an older broker");
+    let mut worker = Worker::new(settings(), &topic, &books).await;
+    worker.told.until("does not tell the topic's id").await;
+    cluster.broker_down(1).expect("is renewed");
+    cluster.apiversion(RDKafkaApiKey::Metadata, Some(0), Some(12)).expect("a newer broker");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    cluster.broker_up(1).expect("is renewed");
+    write(&cluster.bootstrap_servers(), &topic, 2, 20..30).await;
+    worker.until(30).await;
+    assert_eq!((books.len(), books.refused()), (30, 0));
     worker.close().await;
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use longshore_core::position::{Delta, Partition, Position};
 use longshore_testkit::services::Kafka;
 use serde_json::{Value, json};
 
@@ -66,6 +67,32 @@ async fn a_topic_that_was_made_again_while_nobody_read_it_is_read_from_its_start
     let mut worker = Worker::new(config(&kafka.brokers(), &topic, json!({})), &topic, &books).await;
     worker.catch_up().await;
     assert_eq!((books.len(), books.refused()), (60, 0));
+    worker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_from_before_topics_had_ids_is_carried_over_once() {
+    let Some(kafka) = Kafka::shared().await else { return };
+    let topic = fresh("carried");
+    kafka.create_topic(&topic, 1, &[]).await;
+    kafka.produce(&topic, (0..20).map(record)).await;
+    let books = Arc::new(Books::default());
+    let nameless = Partition(format!("kafka:{}/{topic}@/0", kafka.cluster_id()));
+    let before = Delta { partition: nameless, from: None, to: Position::from_count(5) };
+    assert!(books.journal(&[before], Vec::new()));
+    let mut worker = Worker::new(config(&kafka.brokers(), &topic, json!({})), &topic, &books).await;
+    // It was not journalled the first time.
+    worker.delivery().await;
+    worker.subscription.rewind().await.expect("rewinds");
+    worker.until(15).await;
+    worker.close().await;
+    assert_eq!((books.offsets(), books.refused()), ((5..20).collect(), 0));
+    kafka.delete_topic(&topic).await;
+    kafka.create_topic(&topic, 1, &[]).await;
+    kafka.produce(&topic, (0..20).map(record)).await;
+    let mut worker = Worker::new(config(&kafka.brokers(), &topic, json!({})), &topic, &books).await;
+    worker.catch_up().await;
+    assert_eq!((books.len(), books.refused()), (35, 0));
     worker.close().await;
 }
 

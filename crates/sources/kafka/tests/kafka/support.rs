@@ -74,10 +74,10 @@ impl Books {
         true
     }
 
-    /// What the journal says of partitions, by their number at the end.
+    /// What the journal says of partitions that it has offsets of, by their number at the end.
     pub fn positions(&self) -> Vec<(String, i64)> {
         let checkpoint = self.checkpoint.lock().expect("not poisoned");
-        checkpoint.iter().map(|(partition, position)| (partition.0.clone(), position.0.parse().expect("an offset"))).collect()
+        checkpoint.iter().filter_map(|(partition, position)| Some((partition.0.clone(), position.0.parse().ok()?))).collect()
     }
 
     /// The journal's positions, as they are written.
