@@ -198,8 +198,9 @@ def one_is_blocked(streams, programs, rate, seconds):
         write_pubsub(streams, sender, sink, "1s", parking={"after": "5s"})
         with streams.running() as usage:
             time.sleep(seconds)
-            run = streams.ask("runs", "list")[0]["run"]
-        tables = streams.ask("runs", "show", run)[0]["flow"]["tables"]
+            run = streams.ask("runs", "list")[0]["id"]
+        events = streams.ask("runs", "show", run)[0]["events"]
+    tables = [event for event in events if event["event"] == "flow"][-1]["tables"]
     if not tables["table_7"]["parked"]:
         sys.exit(f"the blocked table is not parked: {tables['table_7']}")
     return tables["table_7"]["parked"], tables["table_8"]["rows"], usage["peak"]

@@ -4,6 +4,8 @@
 //! A checker counts all along: of each key, what is visible is a beginning of what was sent, in its order; at the end it is everything, once.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -92,7 +94,9 @@ commit: {{every: 300ms}}
 
     fn start(&self) -> Replica {
         let mut command = self.command(&["run", "pipeline.yaml"]);
-        Replica(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts"))
+        let said = tempfile::tempfile().expect("a file");
+        let stderr = said.try_clone().expect("a file");
+        Replica { child: command.stdout(Stdio::null()).stderr(stderr).spawn().expect("the program starts"), said }
     }
 
     fn rows(&self, table: &str) -> Vec<serde_json::Value> {
@@ -136,26 +140,31 @@ commit: {{every: 300ms}}
 }
 
 /// A running program, which does not outlive its test.
-struct Replica(Child);
+struct Replica {
+    child: Child,
+    said: File,
+}
 
 impl Drop for Replica {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 impl Replica {
     fn signal(&self, signal: &str) {
-        let pid = self.0.id().to_string();
+        let pid = self.child.id().to_string();
         Command::new("kill").args([format!("-{signal}"), pid]).status().expect("kill runs");
     }
 
     /// Tells it to leave; it does so cleanly.
     fn leave(mut self) {
         self.signal("TERM");
-        let status = self.0.wait().expect("it ends");
-        assert_eq!(status.code(), Some(143), "{status}");
+        let status = self.child.wait().expect("it ends");
+        let mut said = String::new();
+        self.said.seek(SeekFrom::Start(0)).and_then(|_| self.said.read_to_string(&mut said)).expect("text");
+        assert_eq!(status.code(), Some(143), "{said}");
     }
 }
 

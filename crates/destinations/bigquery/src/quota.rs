@@ -56,7 +56,10 @@ impl Spent<'_> {
         const DAY: f64 = 86_400.0;
         let limit = |name: String, most: f64, each_second: f64| Limit { name, most, each_second };
         match self {
-            Spent::Stream => vec![limit("new streams".into(), 40.0, 10_000.0 / 3600.0)],
+            // Half of the hour's may be spent at once: fifty tables that are begun together need a hundred.
+            Spent::Stream => {
+                vec![limit("new streams".into(), 40.0, 40.0), limit("new streams in an hour".into(), 5_000.0, 5_000.0 / 3600.0)]
+            }
             Spent::Append(_) => vec![limit("bytes to streams".into(), 600e6, 300e6)],
             Spent::Load(table) => vec![
                 limit(format!("load jobs of table {dataset}.{table}"), 1_500.0, 1_500.0 / DAY),
@@ -210,6 +213,22 @@ mod tests {
         assert_eq!(begin.elapsed().as_secs_f64().round(), 4.0, "five at once, then one in two seconds");
         quota.take(Spent::Change("b")).await.expect("another table");
         assert_eq!(begin.elapsed().as_secs_f64().round(), 4.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hundred_streams_are_there_in_seconds_and_no_hour_sees_more_than_ten_thousand() {
+        let quota = Quota::of("here", "streams", "d");
+        let begin = Instant::now();
+        for _ in 0..100 {
+            quota.take(Spent::Stream).await.expect("waits");
+        }
+        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+        let mut streams = 100;
+        while begin.elapsed() < Duration::from_secs(3600) {
+            quota.take(Spent::Stream).await.expect("waits");
+            streams += 1;
+        }
+        assert!((9_900..=10_001).contains(&streams), "{streams}");
     }
 
     #[tokio::test(start_paused = true)]
