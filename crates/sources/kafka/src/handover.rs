@@ -250,6 +250,11 @@ impl Handover {
         self.state().failure.take()
     }
 
+    /// Whether the thread has ended or failed.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state().ended
+    }
+
     /// Waits until the thread has ended or failed.
     pub(crate) async fn end_of_reading(&self) {
         let ended = self.ended.notified();

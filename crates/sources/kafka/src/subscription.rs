@@ -53,7 +53,8 @@ impl Reading {
         let (done, told) = oneshot::channel();
         self.ask(Command::Rewind(done));
         tokio::select! {
-            told = told => told.is_ok(),
+            // It may fail and do in one go what was asked.
+            told = told => told.is_ok() && !self.handover.has_ended(),
             () = self.handover.end_of_reading() => false,
         }
     }
