@@ -85,10 +85,13 @@ impl Stager {
     /// Hands over what was gathered.
     pub(crate) async fn hand_over(&mut self) -> Result<()> {
         self.bytes = 0;
-        let gathered = std::mem::take(&mut self.gathered);
-        let Some(first) = gathered.first() else { return Ok(()) };
-        let together = concat_batches(&first.schema(), &gathered)
-            .map_err(|e| Error::new(Kind::Bug, code::BUG, "rows of one table do not go together").caused_by(e))?;
+        let mut gathered = std::mem::take(&mut self.gathered);
+        let Some(mut together) = gathered.pop() else { return Ok(()) };
+        if !gathered.is_empty() {
+            gathered.push(together);
+            together = concat_batches(&gathered[0].schema(), &gathered)
+                .map_err(|e| Error::new(Kind::Bug, code::BUG, "rows of one table do not go together").caused_by(e))?;
+        }
         self.send(Rows::Plain(together)).await
     }
 

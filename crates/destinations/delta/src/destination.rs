@@ -12,7 +12,6 @@ use longshore_core::commit::{Application, AttemptId, Published, WriteDisposition
 use longshore_core::destination::{Batches, Destination, Mode, PastCommit, Plan, Publication, SchemaChange, Staged, TableMark};
 use longshore_core::error::Retry;
 use longshore_core::schema::TableSchema;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::config::DeltaConfig;
@@ -22,6 +21,7 @@ use crate::publish::Request;
 use crate::stage::Job;
 use crate::storage::{Faults, Storage};
 use crate::table::{Table, blocking};
+use crate::threads::Threads;
 use crate::{checkpoint, history, payload, prepare, publish, sweep};
 
 /// Writes Delta tables in a folder. Safe to share between tasks; several of them, in several processes, may write the same
@@ -31,7 +31,7 @@ pub struct DeltaDestination {
     dataset: String,
     tables: Mutex<HashMap<String, Arc<Table>>>,
     held: Held,
-    turns: Semaphore,
+    encoders: Threads,
     checkpoints: Mutex<JoinSet<()>>,
 }
 
@@ -55,16 +55,9 @@ impl DeltaDestination {
             dataset: dataset.to_owned(),
             tables: Mutex::default(),
             held: Arc::new(AtomicUsize::new(0)),
-            turns: Semaphore::new(std::thread::available_parallelism().map_or(2, std::num::NonZero::get)),
+            encoders: Threads::start(),
             checkpoints: Mutex::default(),
         })
-    }
-
-    /// Runs what blocks, and no more of it at once than there are cores: tables are many, and each thread keeps memory of its own.
-    async fn in_turn<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        // Never closed.
-        let _turn = self.turns.acquire().await;
-        blocking(work).await
     }
 
     fn table(&self, name: &str) -> Result<Arc<Table>> {
@@ -146,7 +139,8 @@ impl Destination for DeltaDestination {
             let folder = known.folder.clone();
             Job { storage, folder, table: name, state, attempt, schema, disposition, held }.begin()
         };
-        let mut staging = self.in_turn(begin).await?;
+        let thread = self.encoders.pick();
+        let mut staging = thread.run(begin).await?;
         while let Some(rows) = batches.next().await {
             let batch = match rows? {
                 Rows::Plain(batch) => batch,
@@ -154,9 +148,9 @@ impl Destination for DeltaDestination {
                     return Err(destination(codes::CHANGES, format!("changes by key cannot be written to table {table}")));
                 }
             };
-            staging = self.in_turn(move || staging.write(&batch).map(|()| staging)).await?;
+            staging = thread.run(move || staging.write(&batch).map(|()| staging)).await?;
         }
-        self.in_turn(move || staging.finish()).await.map(Staged::from)
+        thread.run(move || staging.finish()).await.map(Staged::from)
     }
 
     async fn publish(&self, publication: Publication<'_>) -> Result<Published> {

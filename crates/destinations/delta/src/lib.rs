@@ -26,6 +26,7 @@ mod stats;
 mod storage;
 mod sweep;
 mod table;
+mod threads;
 
 pub use config::DeltaConfig;
 pub use destination::DeltaDestination;
