@@ -82,7 +82,7 @@ class KafkaCases:
     """Topics of the same records, as JSON, Avro and with poison among them."""
 
     def __init__(self, streams, running, messages):
-        self.streams, self.running, self.messages = streams, running, messages
+        self.streams, self.running, self.messages, self.paced = streams, running, messages, 0
         self.bytes = {kind: running.ask("fill", kind, kind, messages)["bytes"] for kind in KINDS}
 
     def source(self, topic, **more):
@@ -126,12 +126,14 @@ class KafkaCases:
         """Seconds from produced to visible, of every row: when the commit that shows it was written, less the record's own time."""
         import duckdb
 
-        self.running.ask("fill", "paced", "json", 0)
+        self.paced += 1
+        topic = f"paced{self.paced}"
+        self.running.ask("fill", topic, "json", 0)
         columns = [*self.running.place["columns"], {"name": "produced_at", "type": "TIMESTAMP"}]
-        self.streams.write(self.source("paced", columns={"time": "produced_at"}), ["readings"], columns, "1s")
+        self.streams.write(self.source(topic, columns={"time": "produced_at"}), ["readings"], columns, "1s")
         with self.streams.running() as usage:
             time.sleep(5)
-            self.running.ask("pace", "paced", rate, seconds)
+            self.running.ask("pace", topic, rate, seconds)
             time.sleep(3)
         table = self.streams.work / "warehouse" / "bench" / "readings"
         shown = {}

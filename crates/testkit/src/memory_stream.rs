@@ -77,6 +77,8 @@ struct Broker {
     lose: usize,
     /// How often the next message is not to be had.
     fail: usize,
+    /// How often decoding lacks something.
+    lack: usize,
 }
 
 impl MemoryStream {
@@ -118,6 +120,11 @@ impl MemoryStream {
     /// Reading fails so many times, for a passing reason, before the next message.
     pub fn fail(&self, times: usize) {
         self.broker().fail = times;
+    }
+
+    /// Decoding lacks something so many times, as if a registry were away.
+    pub fn lack(&self, times: usize) {
+        self.broker().lack = times;
     }
 
     /// The same with a place for copies of dead letters.
@@ -236,7 +243,7 @@ impl Share {
                 to: Position::from_count(to),
             };
             *next = Some(to);
-            return Some(delivery(partition, messages, Covers::Deltas(vec![delta])));
+            return Some(delivery(&self.stream, partition, messages, Covers::Deltas(vec![delta])));
         }
         None
     }
@@ -265,7 +272,7 @@ impl Share {
             return Ok(None);
         }
         let ids = fresh.iter().map(|message| message.id.to_string()).collect();
-        Ok(Some(delivery("queue", fresh, Covers::Ids { scope: SCOPE.into(), ids })))
+        Ok(Some(delivery(&self.stream, "queue", fresh, Covers::Ids { scope: SCOPE.into(), ids })))
     }
 
     /// Held messages of others' commits: acknowledged once these are complete.
@@ -284,12 +291,12 @@ impl Share {
     }
 }
 
-fn delivery(partition: &str, messages: Vec<Message>, covers: Covers) -> Delivery {
+fn delivery(stream: &MemoryStream, partition: &str, messages: Vec<Message>, covers: Covers) -> Delivery {
     Delivery {
         messages: messages.len() as u64,
         bytes: messages.len() as u64 * 8,
         oldest: Some(chrono::Utc::now()),
-        decode: Arc::new(Undecoded { partition: partition.to_owned(), messages }),
+        decode: Arc::new(Undecoded { stream: stream.clone(), partition: partition.to_owned(), messages }),
         covers: vec![covers],
         permit: None,
     }
@@ -391,6 +398,7 @@ fn ids(covers: &[Covers]) -> Vec<i64> {
 }
 
 struct Undecoded {
+    stream: MemoryStream,
     partition: String,
     messages: Vec<Message>,
 }
@@ -426,6 +434,13 @@ impl Undecoded {
 
 impl Decode for Undecoded {
     fn decode(&self, tables: &Tables) -> Result<Decoded> {
+        {
+            let mut broker = self.stream.broker();
+            if broker.lack > 0 {
+                broker.lack -= 1;
+                return Err(Error::new(ErrorKind::Source, code::BUG, "the registry in memory is away").with_retry(Retry::Backoff));
+            }
+        }
         let mut decoded = Decoded::default();
         let mut by_table: BTreeMap<&str, Vec<&Message>> = BTreeMap::new();
         for message in &self.messages {

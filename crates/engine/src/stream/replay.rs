@@ -9,12 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use longshore_core::Result;
 use longshore_core::batch::Payload;
+use longshore_core::budget::Permit;
 use longshore_core::commit::DEAD_LETTERS;
+use longshore_core::error::{Error, Kind, code};
 use longshore_core::event::Events;
 use longshore_core::letters::{Letter, Letters};
 use longshore_core::position::Covers;
 use longshore_core::source::Context;
 use longshore_core::stream::{Arrival, Decode, Decoded, Delivery, Lag, Progress, StreamSource, Subscription, Tables};
+use tokio::task::JoinHandle;
 
 /// Letters that are handed out together.
 const TOGETHER: usize = 200;
@@ -45,7 +48,7 @@ impl StreamSource for ReplayStream {
     async fn subscribe(&self, cx: &Context, _: Arc<dyn Progress>) -> Result<Box<dyn Subscription>> {
         let waiting = self.letters.open().await?.into_iter().collect();
         let (letters, source, kept) = (self.letters.clone(), self.source.clone(), self.kept.clone());
-        Ok(Box::new(Replay { letters, source, kept, cx: cx.clone(), waiting, told_idle: false }))
+        Ok(Box::new(Replay { letters, source, kept, cx: cx.clone(), waiting, fetching: None, told_idle: false }))
     }
 
     async fn inspect(&self, _: &Context) -> Result<Vec<String>> {
@@ -60,29 +63,39 @@ struct Replay {
     cx: Context,
     /// Ids, with the bytes of their payloads.
     waiting: VecDeque<(String, u64)>,
+    /// Those of them that come next. Waiting for them may be broken off, and they are not asked for anew.
+    fetching: Option<Fetching>,
     told_idle: bool,
+}
+
+struct Fetching {
+    letters: usize,
+    bytes: u64,
+    task: JoinHandle<Result<(Permit, Vec<Letter>)>>,
+}
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 #[async_trait]
 impl Subscription for Replay {
     async fn next(&mut self) -> Result<Arrival> {
         let most = self.cx.budget.total() / 4;
-        let (mut ids, mut bytes) = (Vec::new(), 0);
-        for (id, size) in self.waiting.iter().take(TOGETHER) {
-            if !ids.is_empty() && bytes + size > most {
-                break;
-            }
-            bytes += size;
-            ids.push(id.clone());
-        }
-        if ids.is_empty() {
+        if self.waiting.is_empty() {
             if std::mem::replace(&mut self.told_idle, true) {
                 std::future::pending::<()>().await;
             }
             return Ok(Arrival::CaughtUp);
         }
-        let permit = self.cx.budget.take(bytes).await;
-        let letters = self.letters.fetch(&ids).await?;
+        let fetching = self.fetching.get_or_insert_with(|| fetch(&self.letters, &self.cx, &self.waiting, most));
+        let fetched = (&mut fetching.task).await;
+        let (count, bytes) = (fetching.letters, fetching.bytes);
+        self.fetching = None;
+        let panicked = |e| Error::new(Kind::Bug, code::BUG, "reading dead letters panicked").caused_by(e);
+        let (permit, letters) = fetched.map_err(panicked)??;
         let mut again = Vec::with_capacity(letters.len());
         for letter in letters {
             match self.again(letter, most)? {
@@ -90,7 +103,7 @@ impl Subscription for Replay {
                 Err((id, why)) => keep(&self.kept, &self.cx.events, id, why),
             }
         }
-        self.waiting.drain(..ids.len());
+        self.waiting.drain(..count);
         let ids = again.iter().map(|(id, _)| id.clone()).collect();
         Ok(Arrival::Delivery(Delivery {
             messages: again.len() as u64,
@@ -109,6 +122,7 @@ impl Subscription for Replay {
     }
 
     async fn rewind(&mut self) -> Result<()> {
+        self.fetching = None;
         self.waiting = self.letters.open().await?.into_iter().collect();
         self.told_idle = false;
         Ok(())
@@ -121,6 +135,24 @@ impl Subscription for Replay {
     async fn close(&mut self) -> Result<()> {
         Ok(())
     }
+}
+
+/// Begins to read the letters that come next.
+fn fetch(letters: &Arc<dyn Letters>, cx: &Context, waiting: &VecDeque<(String, u64)>, most: u64) -> Fetching {
+    let (mut ids, mut bytes) = (Vec::new(), 0);
+    for (id, size) in waiting.iter().take(TOGETHER) {
+        if !ids.is_empty() && bytes + size > most {
+            break;
+        }
+        bytes += size;
+        ids.push(id.clone());
+    }
+    let (count, letters, budget) = (ids.len(), letters.clone(), cx.budget.clone());
+    let task = tokio::spawn(async move {
+        let permit = budget.take(bytes).await;
+        Ok((permit, letters.fetch(&ids).await?))
+    });
+    Fetching { letters: count, bytes, task }
 }
 
 impl Replay {

@@ -417,6 +417,53 @@ async fn a_source_that_fails_for_a_while_is_read_again_from_where_the_journal_is
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn fault_24_what_decoding_needs_is_waited_for_and_whoever_wants_to_stop_can() {
+    let mut scene = Scene::new(MemoryStream::partitions());
+    scene.send("p", messages(0, 30, 3));
+    scene.stream.lack(4);
+    scene.until_idle().await;
+    scene.check();
+    scene.stream.lack(usize::MAX);
+    scene.send("p", messages(30, 30, 3));
+    let stop = Stop::default();
+    let run = scene.start(Scene::pipeline(), stop.clone(), false);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert!(!run.is_finished(), "it waits for any time");
+    stop.request();
+    assert_eq!(run.await.expect("no panic").expect_err("it was told to stop").code(), "interrupted");
+    scene.stream.lack(0);
+    scene.until_idle().await;
+    scene.check();
+}
+
+#[tokio::test]
+async fn a_commit_ends_by_messages_by_bytes_and_by_time_whatever_comes_first() {
+    for limit in ["messages", "bytes", "time"] {
+        let mut scene = Scene::new(MemoryStream::partitions());
+        let mut pipeline = Scene::pipeline();
+        let limits = &mut pipeline.stream;
+        (limits.commit_every, limits.commit_messages, limits.commit_bytes) = (Duration::from_secs(3600), u64::MAX, u64::MAX);
+        match limit {
+            "messages" => limits.commit_messages = 25,
+            // Eight for each message.
+            "bytes" => limits.commit_bytes = 25 * 8,
+            _ => limits.commit_every = Duration::from_millis(50),
+        }
+        scene.send("p", messages(0, 95, 1));
+        let stop = Stop::default();
+        let run = scene.start(pipeline, stop.clone(), false);
+        // Deliveries are of ten: commits of thirty, and a rest that waits.
+        let shown = if limit == "time" { 95 } else { 90 };
+        scene.wait_for(limit, |scene| scene.found().len() == shown).await;
+        let state = scene.store.pipeline("p").await.expect("known");
+        assert!(limit == "time" || state.last == 3, "{limit}: {} commits", state.last);
+        stop.request();
+        drop(run.await.expect("no panic").expect_err("it was told to stop"));
+        scene.check();
+    }
+}
+
 #[tokio::test]
 async fn names_that_nobody_knows_are_dead_letters_however_many_they_are() {
     let mut scene = Scene::new(MemoryStream::partitions().together(25_000));
