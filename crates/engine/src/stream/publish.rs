@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::stream::{self, StreamExt};
+use futures::stream::{self, FuturesUnordered, StreamExt};
 use longshore_core::Result;
 use longshore_core::commit::{DEAD_LETTERS, Entry, EntryState, Parked, Published, Receipt, Refused};
 use longshore_core::error::{Error, Kind, Retry, code};
@@ -26,6 +26,8 @@ use crate::session::Session;
 
 /// Tables that are published at once.
 const ABREAST: usize = 8;
+/// How long the others wait for the table that tells the ids of a commit, before the next one tells them, too.
+const HEAD_START: Duration = Duration::from_secs(1);
 /// How often the journal is asked for commits of other processes.
 const ASK: Duration = Duration::from_millis(200);
 /// How often who does not hold the lease asks for it.
@@ -201,7 +203,7 @@ impl Desk {
         failpoint::hit("publish.before");
         let mut receipts: BTreeMap<String, Receipt> = BTreeMap::new();
         // Ids of messages may be as many as their rows, and tables are many: one table's log tells them, that of the first to show the commit.
-        let mut told = false;
+        let mut told = !entry.draft.covers.iter().any(is_of_ids);
         loop {
             let (note, rest) = (self.publisher.note(&entry)?, self.publisher.note(&without_ids(&mut entry))?);
             let todo: Vec<String> = entry.tables().into_iter().filter(|table| !receipts.contains_key(table)).collect();
@@ -211,15 +213,21 @@ impl Desk {
             for tables in [rows, letters] {
                 let (this, entry, blocked, rest) = (&*self, &entry, &*blocked, &rest);
                 let mut tables = tables.into_iter();
-                let mut results = Vec::new();
-                while !told && let Some(table) = tables.next() {
-                    let came = this.show(entry, table, blocked, &note).await?;
-                    told = matches!(&came, Came::Shown(receipt) if receipt.parked.is_none());
-                    results.push(Ok(came));
+                let (mut telling, mut results) = (FuturesUnordered::new(), Vec::new());
+                while !told && (tables.len() > 0 || !telling.is_empty()) {
+                    telling.extend(tables.next().map(|table| this.show(entry, table, blocked, &note)));
+                    tokio::select! {
+                        Some(came) = telling.next() => {
+                            told = matches!(&came, Ok(Came::Shown(receipt)) if receipt.parked.is_none());
+                            results.push(came);
+                        }
+                        () = tokio::time::sleep(HEAD_START), if tables.len() > 0 => {}
+                    }
                 }
                 let calls = stream::iter(tables).map(|table| async move { this.show(entry, table, blocked, rest).await });
-                results.extend(calls.buffer_unordered(ABREAST).collect::<Vec<Result<Came>>>().await);
-                for came in results {
+                let calls = calls.buffer_unordered(ABREAST).collect::<Vec<Result<Came>>>();
+                let (others, late) = futures::join!(calls, telling.collect::<Vec<Result<Came>>>());
+                for came in results.into_iter().chain(others).chain(late) {
                     match came? {
                         Came::Shown(receipt) => drop(receipts.insert(receipt.table.clone(), receipt)),
                         Came::Refused(table, why) => refused = Some((table, why)),

@@ -337,6 +337,34 @@ async fn a_table_that_was_made_anew_is_parked_until_somebody_has_looked_and_stop
 }
 
 #[tokio::test]
+async fn the_ids_of_a_commit_stand_in_one_tables_log_and_a_slow_table_holds_nobody_up() {
+    let mut scene = Scene::new(MemoryStream::queue());
+    scene.send("q", messages(0, 200, 4));
+    scene.until_idle().await;
+    let application = scene.store.pipeline("p").await.expect("known").application;
+    let mut telling: BTreeMap<i64, usize> = BTreeMap::new();
+    for table in ["t0", "t1", "t2", "t3"] {
+        for past in scene.destination.history(&application, table).await.expect("a history") {
+            *telling.entry(past.n).or_default() += past.note["covers"].as_array().expect("a list").len();
+        }
+    }
+    assert!(telling.len() > 1 && telling.values().all(|tables| *tables == 1), "{telling:?}");
+    // The first table hangs: the next one tells them.
+    scene.destination.block("t0");
+    let (stop, mut pipeline) = (Stop::default(), Scene::pipeline());
+    pipeline.stream.park_after = Duration::from_secs(3600);
+    (pipeline.stream.commit_messages, pipeline.stream.commit_every) = (1_000, Duration::from_millis(300));
+    let run = scene.start(pipeline, stop.clone(), false);
+    scene.send("q", messages(200, 40, 4));
+    scene.wait_for("the others", |scene| scene.found().len() == 230).await;
+    scene.destination.unblock("t0");
+    scene.wait_for("the slow one", |scene| scene.found().len() == 240).await;
+    stop.request();
+    drop(run.await.expect("no panic").expect_err("it was told to stop"));
+    scene.check();
+}
+
+#[tokio::test]
 async fn parked_parts_outlive_the_process_and_are_published_by_the_next_one() {
     let mut scene = Scene::new(MemoryStream::partitions());
     scene.send("p", messages(0, 10, 2));
