@@ -392,7 +392,7 @@ pub struct RepairArgs {
     #[arg(long, env = "LONGSHORE_APPLY", value_parser = FalseyValueParser::new(), hide_env = true)]
     pub apply: bool,
     /// Give up the rows that wait for this table; may be repeated. Only with `--apply` it is done.
-    #[arg(long, value_name = "TABLE")]
+    #[arg(long, value_name = "TABLE", env = "LONGSHORE_GIVE_UP", value_delimiter = '\n', hide_env = true)]
     pub give_up: Vec<String>,
 }
 

@@ -65,14 +65,7 @@ impl Publisher {
         let origins = draft.origins.remove(table).unwrap_or_default();
         let rows: Vec<u64> = refused.iter().map(|refused| refused.row).collect();
         draft.origins.insert(table.to_owned(), origins.without(&rows));
-        let mut letters = Letters {
-            token: draft.token.clone(),
-            attempt: attempt.clone(),
-            pipeline: draft.pipeline.clone(),
-            run: draft.run.clone(),
-            count: draft.counts.rejects,
-            keys: Vec::new(),
-        };
+        let mut letters = Letters::new(attempt, &draft.token, &draft.pipeline, &draft.run, draft.counts.rejects);
         let mut rejects = Vec::with_capacity(refused.len());
         for refused in refused {
             let split = origins.split(refused.row).unwrap_or_default();

@@ -8,7 +8,10 @@ use longshore_core::batch::{Payload, Reject, Unit};
 use longshore_core::commit::{AttemptId, DeadLetterKey};
 use longshore_core::destination::{Destination, Refusal};
 use longshore_core::error::{Error, Kind, Place, code};
+use longshore_core::retry::{Patience, Policy};
 use longshore_core::schema::{Field, Mode, TableSchema, Type};
+use longshore_core::store::Store;
+use tokio::task::JoinHandle;
 
 use crate::error::{ROW_REFUSED, ROWS_REFUSED};
 
@@ -55,17 +58,42 @@ pub(crate) struct Letters {
     pub(crate) count: u64,
     /// Lines for the index that the store has not been given yet.
     pub(crate) keys: Vec<DeadLetterKey>,
+    /// The store at work on those before them.
+    keeping: Option<JoinHandle<Result<()>>>,
 }
 
 impl Letters {
+    /// None yet, but for those that a commit had before.
+    pub(crate) fn new(attempt: &AttemptId, token: &str, pipeline: &str, run: &str, count: u64) -> Self {
+        let (token, pipeline, run) = (token.to_owned(), pipeline.to_owned(), run.to_owned());
+        Self { token, attempt: attempt.clone(), pipeline, run, count, keys: Vec::new(), keeping: None }
+    }
+
+    /// Gives the store the lines for the index, beside whatever goes on.
+    pub(crate) async fn keep(&mut self, store: &Arc<dyn Store>, patience: &Patience) -> Result<()> {
+        self.are_kept().await?;
+        let (keys, attempt) = (std::mem::take(&mut self.keys), self.attempt.clone());
+        let (store, patience) = (store.clone(), patience.clone());
+        self.keeping =
+            Some(tokio::spawn(async move { Policy::default().run(&patience, || store.keep_letters(&attempt, &keys)).await }));
+        Ok(())
+    }
+
+    /// Waits until the store has what it was given.
+    pub(crate) async fn are_kept(&mut self) -> Result<()> {
+        let Some(keeping) = self.keeping.take() else { return Ok(()) };
+        keeping.await.map_err(|e| Error::new(Kind::Bug, code::BUG, "indexing dead letters panicked").caused_by(e))?
+    }
+
     /// These rejects as rows. A payload that is too large is kept by the destination, under the attempt.
-    pub(crate) async fn rows(&mut self, destination: &dyn Destination, rejects: Vec<Reject>) -> Result<RecordBatch> {
+    pub(crate) async fn rows(&mut self, destination: &dyn Destination, mut rejects: Vec<Reject>) -> Result<RecordBatch> {
         let mut payloads = Vec::with_capacity(rejects.len());
         let first = self.keys.len();
-        for reject in &rejects {
+        for reject in &mut rejects {
             self.count += 1;
             let id = format!("{}-{:06}", &self.token[..12.min(self.token.len())], self.count);
-            payloads.push(keep(destination, &self.attempt, &id, &reject.payload).await?);
+            let payload = std::mem::replace(&mut reject.payload, Payload::Inline(Vec::new()));
+            payloads.push(keep(destination, &self.attempt, &id, payload).await?);
             self.keys.push(DeadLetterKey {
                 id,
                 code: reject.code.to_owned(),
@@ -142,17 +170,17 @@ struct Kept {
     digest: Option<String>,
 }
 
-async fn keep(destination: &dyn Destination, attempt: &AttemptId, id: &str, payload: &Payload) -> Result<Kept> {
+async fn keep(destination: &dyn Destination, attempt: &AttemptId, id: &str, payload: Payload) -> Result<Kept> {
     let bytes = match payload {
-        Payload::Inline(bytes) if bytes.len() as u64 <= INLINE_BYTES => bytes.clone(),
-        Payload::File { path, offset, length, temporary } if *length <= INLINE_BYTES => {
-            let bytes = read_part(path, *offset, *length)?;
-            remove_temporary(path, *temporary);
+        Payload::Inline(bytes) if bytes.len() as u64 <= INLINE_BYTES => bytes,
+        Payload::File { path, offset, length, temporary } if length <= INLINE_BYTES => {
+            let bytes = read_part(&path, offset, length)?;
+            remove_temporary(&path, temporary);
             bytes
         }
         large => {
-            let (file, digest) = destination.keep_payload(attempt, id, large).await?;
-            if let Payload::File { path, temporary, .. } = large {
+            let (file, digest) = destination.keep_payload(attempt, id, &large).await?;
+            if let Payload::File { path, temporary, .. } = &large {
                 remove_temporary(path, *temporary);
             }
             return Ok(Kept { file: Some(file), digest: Some(digest), ..Kept::default() });

@@ -91,14 +91,8 @@ impl<'a> Staging<'a> {
             let disposition = load.session().pipeline.disposition;
             stagers.insert(table.clone(), start(&load.session().destination, attempt, table, schema, disposition));
         }
-        let letters = Letters {
-            token: token.to_owned(),
-            attempt: attempt.clone(),
-            pipeline: load.session().pipeline.name.clone(),
-            run: load.session().cx.run.clone(),
-            count: 0,
-            keys: Vec::new(),
-        };
+        let session = load.session();
+        let letters = Letters::new(attempt, token, &session.pipeline.name, &session.cx.run, 0);
         let mut counts = Counts::default();
         counts.rows.extend(prepared.targets.keys().map(|table| (table.clone(), 0)));
         Self { load, prepared, stagers, letters, counts, rows: BTreeMap::new(), rejects: BTreeMap::new() }
@@ -125,6 +119,7 @@ impl<'a> Staging<'a> {
             self.load.progress(&self.counts, Phase::Load);
         }
         self.keep_letters().await?;
+        self.letters.are_kept().await?;
         Ok(covers)
     }
 
@@ -185,9 +180,8 @@ impl<'a> Staging<'a> {
 
     /// Gives the store the index lines that wait.
     async fn keep_letters(&mut self) -> Result<()> {
-        let (store, attempt) = (&self.load.session().store, &self.letters.attempt);
-        let keys = std::mem::take(&mut self.letters.keys);
-        Policy::default().run(&self.load.session().patience, || store.keep_letters(attempt, &keys)).await
+        let session = self.load.session();
+        self.letters.keep(&session.store, &session.patience).await
     }
 
     /// Waits for every stager. If `whole` is false they are told to give up. What a destination does not take becomes dead letters, whose
@@ -250,7 +244,8 @@ impl<'a> Staging<'a> {
             }
             self.reject(&split, vec![dead_letters::of_refused(table, &split, refused)]).await?;
         }
-        self.keep_letters().await
+        self.keep_letters().await?;
+        self.letters.are_kept().await
     }
 }
 

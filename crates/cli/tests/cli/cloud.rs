@@ -23,6 +23,14 @@ impl Cloud {
         Self { server, method, _runtime: runtime }
     }
 
+    /// A dataset of it as the destination of a pipeline file.
+    pub fn destination(&self, dataset: &str) -> String {
+        let (rest, grpc, method) = (self.server.rest(), self.server.grpc(), self.method);
+        format!(
+            "{{type: bigquery, project: acme, dataset: {dataset}, method: {method}, anonymous: true, endpoint: \"{rest}\", write_endpoint: \"{grpc}\"}}"
+        )
+    }
+
     /// The program with these arguments, in this place.
     pub fn command(&self, place: &Place, args: &[&str]) -> Command {
         let mut command = place.command(args);

@@ -40,11 +40,7 @@ impl Scene {
         kafka.create_topic(TOPIC, KEYS.0 as i32, &[]).await;
         let scene = Self { kafka, place: Place::new(), cloud, sent: BTreeMap::new() };
         let destination = match &scene.cloud {
-            Some(Cloud { server, method, .. }) => format!(
-                "{{type: bigquery, project: acme, dataset: harbour, method: {method}, anonymous: true, endpoint: \"{}\", write_endpoint: \"{}\"}}",
-                server.rest(),
-                server.grpc()
-            ),
+            Some(cloud) => cloud.destination("harbour"),
             None => "{type: delta, path: warehouse, dataset: harbour}".to_owned(),
         };
         let brokers = scene.kafka.brokers();

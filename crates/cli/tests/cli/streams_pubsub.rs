@@ -30,11 +30,7 @@ impl Scene {
         server.create_subscription("all", "arrivals", json!({"ackDeadlineSeconds": 10})).await;
         let scene = Self { server, place: Place::new(), cloud, store: None, sent: BTreeSet::new() };
         let destination = match &scene.cloud {
-            Some(Cloud { server, method, .. }) => format!(
-                "{{type: bigquery, project: acme, dataset: harbour, method: {method}, anonymous: true, endpoint: \"{}\", write_endpoint: \"{}\"}}",
-                server.rest(),
-                server.grpc()
-            ),
+            Some(cloud) => cloud.destination("harbour"),
             None => "{type: delta, path: warehouse, dataset: harbour}".to_owned(),
         };
         scene.place.write(

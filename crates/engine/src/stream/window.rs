@@ -78,14 +78,8 @@ impl<'a> Window<'a> {
     ) -> Result<Self> {
         let begin = || session.store.begin_attempt(&session.pipeline.name, writer);
         let attempt = Policy::default().run(&session.patience, begin).await?;
-        let letters = Letters {
-            token: uuid::Uuid::new_v4().simple().to_string(),
-            attempt: attempt.clone(),
-            pipeline: session.pipeline.name.clone(),
-            run: session.cx.run.clone(),
-            count: 0,
-            keys: Vec::new(),
-        };
+        let token = uuid::Uuid::new_v4().simple().to_string();
+        let letters = Letters::new(&attempt, &token, &session.pipeline.name, &session.cx.run, 0);
         Ok(Self {
             session,
             writer,
@@ -199,18 +193,12 @@ impl<'a> Window<'a> {
         self.session.check_max(self.rejected_before + self.counts.rejects)?;
         let rows = self.letters.rows(self.session.destination.as_ref(), rejects).await?;
         if self.letters.keys.len() >= LETTERS {
-            self.keep_letters().await?;
+            self.letters.keep(&self.session.store, &self.session.patience).await?;
         }
         if !self.stagers.contains_key(DEAD_LETTERS) {
             self.session.prepare_dead_letters().await?;
         }
         self.hand_over(DEAD_LETTERS, &dead_letters::SCHEMA, Rows::Plain(rows)).await
-    }
-
-    async fn keep_letters(&mut self) -> Result<()> {
-        let (store, attempt) = (&self.session.store, &self.letters.attempt);
-        let keys = std::mem::take(&mut self.letters.keys);
-        Policy::default().run(&self.session.patience, || store.keep_letters(attempt, &keys)).await
     }
 
     /// Ends the staging. With an error everything that was staged is to be given up.
@@ -249,13 +237,16 @@ impl<'a> Window<'a> {
         if let Some(error) = failed {
             return Err(error);
         }
-        self.keep_letters().await?;
+        self.letters.keep(&self.session.store, &self.session.patience).await?;
+        self.letters.are_kept().await?;
         self.copies.arrived().await;
         Ok(Full { draft: self.draft(committables), messages: self.messages, oldest: self.oldest })
     }
 
     /// Ends the staging of what is not to be journalled; says why it failed if a destination knows.
     pub(crate) async fn drop_rows(&mut self) -> Option<Error> {
+        // What the store is at work on comes before the attempt is given up. Whether it succeeds does not matter any more.
+        let _ = self.letters.are_kept().await;
         let mut why = None;
         let (ended, going_on): (Vec<_>, Vec<_>) = self.take_stagers().into_iter().partition(|(_, stager)| stager.has_ended());
         for (table, stager) in ended.into_iter().chain(going_on) {
