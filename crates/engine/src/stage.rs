@@ -13,7 +13,6 @@ use longshore_core::error::{Error, Kind, code};
 use longshore_core::event::{Phase, RunEvent};
 use longshore_core::lanes::in_lanes;
 use longshore_core::position::Covers;
-use longshore_core::retry::Policy;
 use longshore_core::source::{Source, Split, Target};
 
 use crate::dead_letters::{self, Letters};
