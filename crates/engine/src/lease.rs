@@ -125,3 +125,26 @@ pub(crate) fn host() -> String {
         .or_else(|_| std::fs::read_to_string("/etc/hostname"))
         .map_or_else(|_| "this host".to_owned(), |name| name.trim().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use longshore_store::MemoryStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lease_that_is_dropped_is_renewed_no_more() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let (events, stop) = (Events::silent(), Stop::default());
+        let lease = HeldLease::take(&store, "p", "r", Duration::ZERO, &events, &stop).await.expect("taken");
+        let renewal = lease.renewal.abort_handle();
+        drop(lease);
+        tokio::time::timeout(Duration::from_secs(5), async {
+            while !renewal.is_finished() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("it ends");
+    }
+}

@@ -1,6 +1,6 @@
 //! One worker's part: steps 1, 2 and 5 of each commit.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -10,17 +10,17 @@ use futures::stream::{BoxStream, StreamExt};
 use longshore_core::Result;
 use longshore_core::commit::{CommitNumber, DEAD_LETTERS, Entry, EntryState};
 use longshore_core::error::{Error, Kind, Retry, code};
-use longshore_core::event::{Flow as FlowEvent, Observer, RunEvent, Summary, TableFlow};
+use longshore_core::event::{RunEvent, Summary};
 use longshore_core::failpoint;
 use longshore_core::position::Covers;
 use longshore_core::retry::Policy;
 use longshore_core::stop::Stop;
 use longshore_core::stream::{Decoded, Delivery, Letterbox};
-use tokio::task::JoinHandle;
 
 use super::arrivals::{Arrivee, What, on_a_thread};
 use super::copies::Copies;
-use super::publish::News;
+use super::figures::Figures;
+use super::publish::{News, Publishing};
 use super::reader::Reader;
 use super::tables::TableBook;
 use super::window::{Broken, Full, Window};
@@ -32,11 +32,8 @@ use crate::session::Session;
 const OPEN: usize = 8;
 /// How often this worker asks how far its commits are, besides when it is told; and how often it tells how the source flows.
 const TICK: Duration = Duration::from_secs(1);
-/// How often the flow is kept in the history.
-const KEPT: Duration = Duration::from_secs(60);
 /// How often in a row staging is tried again before the run fails.
 const TRIES: u32 = 6;
-
 /// How often in a row staging for a table is tried before its messages are dead letters.
 const TRIES_OF_A_TABLE: u32 = 3;
 
@@ -51,14 +48,13 @@ pub(crate) struct Open {
 /// A worker at work.
 pub(crate) struct Flow {
     pub(crate) session: Arc<Session>,
-    pub(crate) observer: Arc<dyn Observer>,
     pub(crate) reader: Reader,
     pub(crate) arrivals: BoxStream<'static, Result<Arrivee>>,
     pub(crate) book: TableBook,
     pub(crate) worker: HeldWorker,
     pub(crate) news: Arc<News>,
     /// `None` once its end is known.
-    pub(crate) publishing: Option<JoinHandle<Result<()>>>,
+    pub(crate) publishing: Option<Publishing>,
     /// Tells the publisher to end.
     pub(crate) no_more: Stop,
     /// Messages and bytes that a commit may hold, or the broker sends no more.
@@ -79,9 +75,8 @@ pub(crate) struct Flow {
     /// How often in a row reading has failed.
     pub(crate) unread: u32,
     pub(crate) open: VecDeque<Open>,
-    pub(crate) told: FlowEvent,
+    pub(crate) figures: Figures,
     pub(crate) ticked: Option<Instant>,
-    pub(crate) kept: Option<Instant>,
 }
 
 /// Why gathering ended.
@@ -118,7 +113,7 @@ impl Flow {
             };
             let session = self.session.clone();
             let copies = Copies::new(self.boxes.clone(), session.patience.clone(), self.told_of_copies.clone());
-            let mut window = Window::begin(&session, self.worker.writer(), copies, self.at_most, self.told.rejects).await?;
+            let mut window = Window::begin(&session, self.worker.writer(), copies, self.at_most, self.figures.rejects()).await?;
             failpoint::hit("attempt.after");
             let staged = match self.gather(&mut window, first).await {
                 Ok(End::Full) => window.finish().await,
@@ -332,12 +327,7 @@ impl Flow {
         let entry = Policy::default().run(&session.patience, || session.store.journal(draft.clone())).await?;
         let Entry { n, draft, .. } = entry;
         session.cx.events.send(RunEvent::Journalled { n });
-        self.told.messages += messages;
-        self.told.bytes += draft.counts.bytes;
-        self.told.rejects += draft.counts.rejects;
-        for (table, rows) in &draft.counts.rows {
-            self.told.tables.entry(table.clone()).or_default().rows += rows;
-        }
+        self.figures.journalled(messages, &draft.counts);
         self.reader.journalled(draft.covers.clone());
         self.open.push_back(Open { n, covers: draft.covers, rows: draft.counts.rows, oldest });
         self.news.journalled.notify_one();
@@ -346,9 +336,9 @@ impl Flow {
 
     /// Step 5 for every commit of ours that is complete. A crash here means that the source is told by what it hands out again.
     async fn acknowledge(&mut self) -> Result<()> {
-        if let Some(publishing) = self.publishing.take_if(|publishing| publishing.is_finished()) {
+        if let Some(publishing) = self.publishing.take_if(|publishing| publishing.has_ended()) {
             let ended = || Error::new(Kind::Bug, code::BUG, "publishing ended before the run");
-            return Err(joined(publishing).await.err().unwrap_or_else(ended));
+            return Err(publishing.end().await.err().unwrap_or_else(ended));
         }
         if self.open.is_empty() {
             return Ok(());
@@ -360,12 +350,6 @@ impl Flow {
         let done = |n: CommitNumber| states.get(&n).is_none_or(|state| *state >= EntryState::Complete);
         let (complete, open): (VecDeque<Open>, VecDeque<Open>) = self.open.drain(..).partition(|open| done(open.n));
         self.open = open;
-        let mut parked = BTreeSet::new();
-        if !complete.is_empty() {
-            let ask = || session.store.pipeline(&session.pipeline.name);
-            let state = Policy::default().run(&session.patience, ask).await?;
-            parked.extend(state.parked.into_iter().map(|part| (part.n, part.table)));
-        }
         for Open { n, covers, rows, oldest } in complete {
             failpoint::hit("acknowledge.before");
             self.reader.acknowledge(covers);
@@ -373,13 +357,7 @@ impl Flow {
             Policy::default().run(&session.patience, || session.store.acknowledged(&session.pipeline.name, n)).await?;
             failpoint::hit("acknowledged.after");
             session.cx.events.send(RunEvent::Completed { n });
-            self.told.commits += 1;
-            let now = Utc::now();
-            for table in rows.into_keys().filter(|table| !parked.contains(&(n, table.clone()))) {
-                let delay = oldest.map(|oldest| (now - oldest).as_seconds_f64());
-                let flow = self.told.tables.entry(table).or_default();
-                (flow.shown_at, flow.delay) = (Some(now), delay);
-            }
+            self.figures.completed(n, rows, oldest);
         }
         Ok(())
     }
@@ -448,28 +426,9 @@ impl Flow {
             Err(error) if error.retry() == Retry::Backoff => return Ok(()),
             state => state?,
         };
-        for flow in self.told.tables.values_mut() {
-            (flow.parked, flow.reason) = (0, None);
-        }
-        for part in state.parked {
-            let flow = self.told.tables.entry(part.table).or_default();
-            flow.parked += 1;
-            flow.reason = flow.reason.take().or(part.receipt.parked);
-        }
-        self.told.open = self.open.len() as u64;
-        self.told.lag = self.reader.lag();
-        self.tell();
+        self.figures.look(state);
+        self.figures.tell(self.open.len(), self.reader.lag(), false);
         Ok(())
-    }
-
-    fn tell(&mut self) {
-        let event = RunEvent::Flow(self.told.clone());
-        if self.kept.is_none_or(|at| at.elapsed() >= KEPT) {
-            self.kept = Some(Instant::now());
-            self.session.cx.events.send(event);
-        } else {
-            self.observer.event(&event);
-        }
     }
 
     /// Ends: if all went well, or somebody asked, what is journalled is waited for as long as the grace period; then everybody is let go of.
@@ -483,21 +442,17 @@ impl Flow {
                 result = self.acknowledge().await;
             }
         }
-        self.kept = None;
-        self.told.open = self.open.len() as u64;
-        self.tell();
-        summary.commits = self.told.commits;
-        summary.bytes = self.told.bytes;
-        summary.rejects = self.told.rejects;
-        summary.landed = self.told.messages;
-        let rows = |(table, flow): (&String, &TableFlow)| (table.clone(), flow.rows);
-        summary.tables = self.told.tables.iter().map(rows).filter(|(table, _)| table != DEAD_LETTERS).collect();
+        if let Ok(state) = self.session.store.pipeline(&self.session.pipeline.name).await {
+            self.figures.look(state);
+        }
+        self.figures.tell(self.open.len(), self.reader.lag(), true);
+        self.figures.write(summary);
         // The lanes hold deliveries, which hold memory that the reader may wait for.
         self.arrivals = futures::stream::empty().boxed();
         let closed = self.reader.close().await;
         self.no_more.request();
         let published = match self.publishing.take() {
-            Some(publishing) => joined(publishing).await,
+            Some(publishing) => publishing.end().await,
             None => Ok(()),
         };
         result.and(closed).and(published).and(self.worker.leave().await)
@@ -513,7 +468,3 @@ fn covers_nothing(covers: &Covers) -> bool {
 
 /// What the journal answers to a commit that is not to be: nothing of it was written.
 const REFUSALS: [&str; 3] = [code::DELTA_REFUSED.name, code::ATTEMPT_DEAD.name, code::LEASE_LOST.name];
-
-async fn joined(task: JoinHandle<Result<()>>) -> Result<()> {
-    task.await.map_err(|e| Error::new(Kind::Bug, code::BUG, "publishing panicked").caused_by(e))?
-}

@@ -7,6 +7,7 @@
 
 mod arrivals;
 mod copies;
+mod figures;
 mod flow;
 mod publish;
 mod reader;
@@ -23,7 +24,7 @@ use async_trait::async_trait;
 use longshore_core::commit::EntryState;
 use longshore_core::destination::Destination;
 use longshore_core::error::Kind;
-use longshore_core::event::{Flow as FlowEvent, Observer, RunEvent, Summary};
+use longshore_core::event::{Observer, RunEvent, Summary};
 use longshore_core::position::{Partition, Position};
 use longshore_core::retry::{Patience, Policy};
 use longshore_core::schema::TableSchema;
@@ -35,8 +36,9 @@ use longshore_core::{Error, Result};
 
 use self::arrivals::decoded;
 use self::copies::FolderBox;
+use self::figures::Figures;
 use self::flow::Flow;
-use self::publish::{News, keep_publishing};
+use self::publish::{News, Publishing};
 use self::reader::Reader;
 use self::tables::TableBook;
 use self::worker::HeldWorker;
@@ -104,7 +106,7 @@ async fn work(
         }
     };
     let (news, no_more) = (Arc::new(News::default()), Stop::default());
-    let publishing = tokio::spawn(keep_publishing(session.clone(), news.clone(), subscription.remembers(), no_more.clone()));
+    let publishing = Publishing::start(session.clone(), news.clone(), subscription.remembers(), no_more.clone());
     // While one commit is on its way, the next one is read.
     let half = |(messages, bytes): (u64, u64)| (messages.div_ceil(2), bytes.div_ceil(2));
     let at_most = subscription.outstanding().map_or((u64::MAX, u64::MAX), half);
@@ -115,7 +117,6 @@ async fn work(
     let arrivals = decoded(arrivals, book.shared(), pipeline.lanes);
     let mut flow = Flow {
         session: session.clone(),
-        observer: observer.clone(),
         reader,
         arrivals,
         book,
@@ -133,9 +134,8 @@ async fn work(
         failure: None,
         unread: 0,
         open: VecDeque::new(),
-        told: FlowEvent::default(),
+        figures: Figures::new(observer.clone(), session.cx.events.clone()),
         ticked: None,
-        kept: None,
     };
     let result = flow.run().await;
     let well = result.as_ref().err().is_none_or(|error| error.kind() == Kind::Interrupted);

@@ -16,7 +16,7 @@ use longshore_core::retry::Policy;
 use longshore_core::stop::Stop;
 use longshore_core::store::{PipelineState, Writer};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::error::TABLE_PARKED;
 use crate::lease::HeldLease;
@@ -46,13 +46,33 @@ pub(crate) struct News {
     pub(crate) completed: Notify,
 }
 
+/// Publishing, beside the worker. Dropped, by a worker that panics say, it goes no further, and its lease lapses.
+pub(crate) struct Publishing(JoinHandle<Result<()>>);
+
+impl Publishing {
+    /// Begins it; see [`keep_publishing`].
+    pub(crate) fn start(session: Arc<Session>, news: Arc<News>, ids: Option<(String, Duration)>, stop: Stop) -> Self {
+        Self(tokio::spawn(keep_publishing(session, news, ids, stop)))
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn end(mut self) -> Result<()> {
+        (&mut self.0).await.map_err(|e| Error::new(Kind::Bug, code::BUG, "publishing panicked").caused_by(e))?
+    }
+}
+
+impl Drop for Publishing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Publishes whenever this process holds the lease, until it is told to stop.
-pub(crate) async fn keep_publishing(
-    session: Arc<Session>,
-    news: Arc<News>,
-    ids: Option<(String, Duration)>,
-    stop: Stop,
-) -> Result<()> {
+async fn keep_publishing(session: Arc<Session>, news: Arc<News>, ids: Option<(String, Duration)>, stop: Stop) -> Result<()> {
     while !stop.is_requested() {
         let lost = Stop::default();
         let (cx, events) = (&session.cx, &session.cx.events);

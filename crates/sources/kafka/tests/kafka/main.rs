@@ -7,6 +7,5 @@ mod identity;
 mod letters;
 mod positions;
 mod security;
-mod speed;
 mod support;
 mod transactions;
