@@ -11,7 +11,6 @@ use longshore_core::error::{Error, Kind, Place, code};
 use longshore_core::retry::{Patience, Policy};
 use longshore_core::schema::{Field, Mode, TableSchema, Type};
 use longshore_core::store::Store;
-use tokio::task::JoinHandle;
 
 use crate::error::{ROW_REFUSED, ROWS_REFUSED};
 
@@ -58,31 +57,19 @@ pub(crate) struct Letters {
     pub(crate) count: u64,
     /// Lines for the index that the store has not been given yet.
     pub(crate) keys: Vec<DeadLetterKey>,
-    /// The store at work on those before them.
-    keeping: Option<JoinHandle<Result<()>>>,
 }
 
 impl Letters {
     /// None yet, but for those that a commit had before.
     pub(crate) fn new(attempt: &AttemptId, token: &str, pipeline: &str, run: &str, count: u64) -> Self {
         let (token, pipeline, run) = (token.to_owned(), pipeline.to_owned(), run.to_owned());
-        Self { token, attempt: attempt.clone(), pipeline, run, count, keys: Vec::new(), keeping: None }
+        Self { token, attempt: attempt.clone(), pipeline, run, count, keys: Vec::new() }
     }
 
-    /// Gives the store the lines for the index, beside whatever goes on.
+    /// Gives the store the lines for the index.
     pub(crate) async fn keep(&mut self, store: &Arc<dyn Store>, patience: &Patience) -> Result<()> {
-        self.are_kept().await?;
-        let (keys, attempt) = (std::mem::take(&mut self.keys), self.attempt.clone());
-        let (store, patience) = (store.clone(), patience.clone());
-        self.keeping =
-            Some(tokio::spawn(async move { Policy::default().run(&patience, || store.keep_letters(&attempt, &keys)).await }));
-        Ok(())
-    }
-
-    /// Waits until the store has what it was given.
-    pub(crate) async fn are_kept(&mut self) -> Result<()> {
-        let Some(keeping) = self.keeping.take() else { return Ok(()) };
-        keeping.await.map_err(|e| Error::new(Kind::Bug, code::BUG, "indexing dead letters panicked").caused_by(e))?
+        let keys = std::mem::take(&mut self.keys);
+        Policy::default().run(patience, || store.keep_letters(&self.attempt, &keys)).await
     }
 
     /// These rejects as rows. A payload that is too large is kept by the destination, under the attempt.

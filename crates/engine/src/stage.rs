@@ -118,7 +118,6 @@ impl<'a> Staging<'a> {
             self.load.progress(&self.counts, Phase::Load);
         }
         self.keep_letters().await?;
-        self.letters.are_kept().await?;
         Ok(covers)
     }
 
@@ -243,8 +242,7 @@ impl<'a> Staging<'a> {
             }
             self.reject(&split, vec![dead_letters::of_refused(table, &split, refused)]).await?;
         }
-        self.keep_letters().await?;
-        self.letters.are_kept().await
+        self.keep_letters().await
     }
 }
 

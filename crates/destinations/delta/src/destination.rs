@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -31,7 +31,8 @@ pub struct DeltaDestination {
     dataset: String,
     tables: Mutex<HashMap<String, Arc<Table>>>,
     held: Held,
-    encoders: Threads,
+    /// Started by the first rows: who only asks needs none.
+    encoders: LazyLock<Threads>,
     checkpoints: Mutex<JoinSet<()>>,
 }
 
@@ -55,7 +56,7 @@ impl DeltaDestination {
             dataset: dataset.to_owned(),
             tables: Mutex::default(),
             held: Arc::new(AtomicUsize::new(0)),
-            encoders: Threads::start(),
+            encoders: LazyLock::new(Threads::start),
             checkpoints: Mutex::default(),
         })
     }

@@ -180,9 +180,16 @@ impl Desk {
     /// Before anything is published: the tables of what waits must be those that the journal means. One that lost something is parked.
     async fn check(&mut self, state: &PipelineState) -> Result<()> {
         let tables: BTreeSet<String> = state.open.iter().flat_map(Entry::tables).collect();
+        let all: Vec<String> = tables.iter().cloned().collect();
+        // One question for all, as a rule.
+        let behind = |error: &Error| error.code() == code::TABLE_BEHIND_STORE.name;
+        match self.session().check_marks(&all).await {
+            Err(error) if behind(&error) => {}
+            checked => return checked,
+        }
         for table in tables {
             match self.session().check_marks(std::slice::from_ref(&table)).await {
-                Err(error) if error.code() == code::TABLE_BEHIND_STORE.name => drop(self.held.insert(table, error.to_string())),
+                Err(error) if behind(&error) => drop(self.held.insert(table, error.to_string())),
                 checked => checked?,
             }
         }
@@ -225,7 +232,9 @@ impl Desk {
         // Ids of messages may be as many as their rows, and tables are many: one table's log tells them, that of the first to show the commit.
         let mut told = !entry.draft.covers.iter().any(is_of_ids);
         loop {
-            let (note, rest) = (self.publisher.note(&entry)?, self.publisher.note(&without_ids(&mut entry))?);
+            let rest = self.publisher.note(&without_ids(&mut entry))?;
+            let note = if told { None } else { Some(self.publisher.note(&entry)?) };
+            let note = note.as_ref().unwrap_or(&rest);
             let todo: Vec<String> = entry.tables().into_iter().filter(|table| !receipts.contains_key(table)).collect();
             let (letters, rows): (Vec<String>, Vec<String>) = todo.into_iter().partition(|table| table == DEAD_LETTERS);
             let mut refused = None;
@@ -235,7 +244,7 @@ impl Desk {
                 let mut tables = tables.into_iter();
                 let (mut telling, mut results) = (FuturesUnordered::new(), Vec::new());
                 while !told && (tables.len() > 0 || !telling.is_empty()) {
-                    telling.extend(tables.next().map(|table| this.show(entry, table, blocked, &note)));
+                    telling.extend(tables.next().map(|table| this.show(entry, table, blocked, note)));
                     tokio::select! {
                         Some(came) = telling.next() => {
                             told = matches!(&came, Ok(Came::Shown(receipt)) if receipt.parked.is_none());

@@ -238,15 +238,12 @@ impl<'a> Window<'a> {
             return Err(error);
         }
         self.letters.keep(&self.session.store, &self.session.patience).await?;
-        self.letters.are_kept().await?;
         self.copies.arrived().await;
         Ok(Full { draft: self.draft(committables), messages: self.messages, oldest: self.oldest })
     }
 
     /// Ends the staging of what is not to be journalled; says why it failed if a destination knows.
     pub(crate) async fn drop_rows(&mut self) -> Option<Error> {
-        // What the store is at work on comes before the attempt is given up. Whether it succeeds does not matter any more.
-        let _ = self.letters.are_kept().await;
         let mut why = None;
         let (ended, going_on): (Vec<_>, Vec<_>) = self.take_stagers().into_iter().partition(|(_, stager)| stager.has_ended());
         for (table, stager) in ended.into_iter().chain(going_on) {

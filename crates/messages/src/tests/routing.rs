@@ -141,3 +141,16 @@ fn settings_that_name_no_way_or_several_or_a_wrong_one_are_refused_with_the_plac
         assert!(error.contains(words), "{route}: {error}");
     }
 }
+
+#[test]
+fn messages_for_a_table_that_takes_no_rows_are_rejected_with_the_reason_and_others_are_rows() {
+    let decoder = decoder(json!({"route": {"field": "to"}}));
+    let columns = json!([{"name": "to", "type": "STRING"}]);
+    let mut tables = tables(Contract::Freeze, &[("open", columns.clone()), ("closed", columns)]);
+    tables.closed.insert("closed".to_owned(), "the right is missing".to_owned());
+    let got = decoder.decode(contents(&[r#"{"to":"closed"}"#, r#"{"to":"open"}"#])).decode(&tables).expect("decoded");
+    assert_eq!(rejected(&got), [(Some("closed"), "table_unwritable", 0)]);
+    assert!(all_rejects(&got).next().expect("one").reason.contains("the right is missing"));
+    assert_eq!(of_table(&got, "open"), json!([{"to": "open"}]));
+    assert!(got.wanted.is_empty(), "nothing is to be done about it");
+}

@@ -75,22 +75,6 @@ impl<'a> Reader<'a> {
         self.left = self.left.checked_sub(1).ok_or_else(|| Broken::new("it stands for more values than so few bytes may"))?;
         let schema = self.schema;
         match &schema.nodes[node] {
-            // What most fields are, first and in place.
-            Node::String => {
-                let text = self.text()?;
-                self.sheet.tape.push(Token::String(text));
-                Ok(())
-            }
-            Node::Double => {
-                let token = Token::typed(Value::Double(f64::from_le_bytes(self.array()?)));
-                self.sheet.tape.push(token);
-                Ok(())
-            }
-            Node::Long => {
-                let token = Token::typed(Value::Int(self.long()?));
-                self.sheet.tape.push(token);
-                Ok(())
-            }
             Node::Union(branches) => {
                 let branch = usize::try_from(self.long()?).ok().and_then(|number| branches.get(number));
                 let branch = branch.ok_or_else(|| Broken::new(format!("there are only {} branches", branches.len())))?;
@@ -127,7 +111,10 @@ impl<'a> Reader<'a> {
                 other => return Err(Broken::new(format!("{other} is no boolean"))),
             },
             Node::Int => Token::typed(Value::Int(self.int()?.into())),
+            Node::Long => Token::typed(Value::Int(self.long()?)),
             Node::Float => Token::typed(Value::Double(f32::from_le_bytes(self.array()?).into())),
+            Node::Double => Token::typed(Value::Double(f64::from_le_bytes(self.array()?))),
+            Node::String => Token::String(self.text()?),
             Node::Bytes => {
                 let bytes = self.bytes()?;
                 self.sheet.tape.blob(bytes)
@@ -173,7 +160,6 @@ impl<'a> Reader<'a> {
                 Token::String(self.names[*symbol])
             }
             Node::Declared => return Err(Broken::new("its type is not defined")),
-            Node::String | Node::Double | Node::Long => unreachable!("these are read in place"),
             Node::Union(_) | Node::Record(_) | Node::Array(_) | Node::Map(_) => unreachable!("these hold other values"),
         })
     }
@@ -209,23 +195,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    #[inline]
     fn take(&mut self, size: usize) -> Read<&'a [u8]> {
         match self.bytes.split_at_checked(size) {
             Some((taken, rest)) => {
                 self.bytes = rest;
                 Ok(taken)
             }
-            None => Err(self.too_short(size)),
+            None => Err(Broken::new(format!("{size} bytes are needed, and only {} are there", self.bytes.len()))),
         }
     }
 
-    #[cold]
-    fn too_short(&self, size: usize) -> Box<Broken> {
-        Broken::new(format!("{size} bytes are needed, and only {} are there", self.bytes.len()))
-    }
-
-    #[inline]
     fn array<const N: usize>(&mut self) -> Read<[u8; N]> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N)?);
@@ -271,7 +250,6 @@ impl<'a> Reader<'a> {
         self.take(size)
     }
 
-    #[inline]
     fn text(&mut self) -> Read<Span> {
         let bytes = self.bytes()?;
         let text = std::str::from_utf8(bytes).map_err(|_| Broken::new("the text is not UTF-8"))?;
